@@ -1,0 +1,37 @@
+// Executor: where background work runs. No module starts a thread of its own.
+//
+// Three implementations: TbbExecutor (production: a TBB task arena and one timer thread),
+// ThreadExecutor (std::thread pool: for ThreadSanitizer, which Debian's TBB confuses) and
+// SteppingExecutor (tests: nothing runs until the test says so, time is the test's).
+#ifndef CAIRN_SRC_BASE_EXECUTOR_H_
+#define CAIRN_SRC_BASE_EXECUTOR_H_
+
+#include <chrono>
+#include <functional>
+#include <memory>
+
+namespace cairn {
+
+class Executor {
+ public:
+  using Task = std::function<void()>;
+
+  // Finishes the tasks that run, drops those that do not yet run.
+  virtual ~Executor() = default;
+
+  // Any thread. The task runs once, on a thread of the executor, soon. It must not throw; it may
+  // block on I/O, but must not wait for another task of this executor.
+  virtual void Post(Task task) = 0;
+  // The same, not before `delay` has passed.
+  virtual void PostAfter(std::chrono::milliseconds delay, Task task) = 0;
+  // Waits until no task is queued or running; delayed tasks that are not due do not count.
+  virtual void Drain() = 0;
+};
+
+// `thread_count` >= 1.
+std::unique_ptr<Executor> NewTbbExecutor(int thread_count);
+std::unique_ptr<Executor> NewThreadExecutor(int thread_count);
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_BASE_EXECUTOR_H_
