@@ -12,11 +12,11 @@ namespace cairn {
 
 }  // namespace cairn
 
-#define CAIRN_CHECK(condition)                                       \
-  do {                                                               \
-    if (!(condition)) [[unlikely]] {                                 \
-      ::cairn::CheckFailed(__FILE__, __LINE__, #condition);          \
-    }                                                                \
+#define CAIRN_CHECK(condition)                              \
+  do {                                                      \
+    if (!(condition)) [[unlikely]] {                        \
+      ::cairn::CheckFailed(__FILE__, __LINE__, #condition); \
+    }                                                       \
   } while (false)
 
 #endif  // CAIRN_SRC_BASE_CHECK_H_

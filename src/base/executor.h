@@ -7,10 +7,17 @@
 #define CAIRN_SRC_BASE_EXECUTOR_H_
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
 
 namespace cairn {
+
+// What bounds an executor's queue is its users: each keeps a fixed number of tasks in flight (one
+// flush a volume, one step of a scan) and posts the next when one ends. Post cannot be the bound:
+// it may be called by a task, which must not wait for another. So a queue, or a set of delayed
+// tasks, that reaches this many is a bug of ours and stops the process.
+inline constexpr size_t kMaxQueuedTasks = size_t{1} << 20;
 
 class Executor {
  public:

@@ -9,6 +9,7 @@
 namespace cairn {
 
 std::string_view CodeName(Code code) noexcept {
+  // clang-format off
   switch (code) {
     case Code::kOk: return "ok";
     case Code::kNotFound: return "not found";
@@ -39,6 +40,7 @@ std::string_view CodeName(Code code) noexcept {
     case Code::kLoop: return "directory loop";
     case Code::kInternal: return "internal error";
   }
+  // clang-format on
   return "unknown";
 }
 
@@ -57,6 +59,7 @@ Status& Status::operator=(const Status& other) {
 
 Status Status::FromErrno(int sys_errno, std::string_view context) {
   Code code = Code::kIo;
+  // clang-format off
   switch (sys_errno) {
     case ENOENT: code = Code::kNotFound; break;
     case EEXIST: code = Code::kExists; break;
@@ -79,6 +82,7 @@ Status Status::FromErrno(int sys_errno, std::string_view context) {
     case ESTALE: code = Code::kStale; break;
     default: break;
   }
+  // clang-format on
   std::string text(context);
   text += ": ";
   text += std::strerror(sys_errno);
@@ -101,6 +105,7 @@ std::string Status::ToString() const {
 }
 
 int Status::ToErrno() const noexcept {
+  // clang-format off
   switch (code()) {
     case Code::kOk: return 0;
     case Code::kNotFound: return ENOENT;
@@ -131,6 +136,7 @@ int Status::ToErrno() const noexcept {
     case Code::kLoop: return ELOOP;
     case Code::kInternal: return EIO;
   }
+  // clang-format on
   return EIO;
 }
 

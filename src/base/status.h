@@ -91,11 +91,11 @@ class [[nodiscard]] Status {
 }  // namespace cairn
 
 // Returns from the enclosing function when `expression` is not OK.
-#define CAIRN_RETURN_IF_ERROR(expression)                           \
-  do {                                                              \
+#define CAIRN_RETURN_IF_ERROR(expression)                                               \
+  do {                                                                                  \
     if (::cairn::Status cairn_status = (expression); !cairn_status.ok()) [[unlikely]] { \
-      return cairn_status;                                          \
-    }                                                               \
+      return cairn_status;                                                              \
+    }                                                                                   \
   } while (false)
 
 #endif  // CAIRN_SRC_BASE_STATUS_H_
