@@ -1,0 +1,210 @@
+#include "src/warm/extent_store.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "src/warm/geometry.h"
+
+namespace cairn {
+namespace {
+
+constexpr unsigned kFolderCount = 256;
+// A growing file is extended by more than was asked for, so that appending writes do not each
+// change its size. The surplus is a hole.
+constexpr uint64_t kGrowthStep = 64ull << 20;
+
+std::string FolderName(uint64_t number) { return fmt::format("{:02x}", number % kFolderCount); }
+
+// "BRANCH-EPOCH-SEGMENT" in hexadecimal.
+std::string FileName(const ExtentId& id) {
+  return fmt::format("{:x}-{:x}-{:x}", id.branch.value(), id.epoch.value(), id.segment.value());
+}
+
+bool ParseFileName(std::string_view name, ExtentId& id) {
+  uint64_t numbers[3] = {};
+  const char* at = name.data();
+  const char* const end = name.data() + name.size();
+  for (int i = 0; i < 3; ++i) {
+    const auto [next, error] = std::from_chars(at, end, numbers[i], 16);
+    if (error != std::errc{}) return false;
+    at = next;
+    if (i < 2) {
+      if (at == end || *at != '-') return false;
+      ++at;
+    }
+  }
+  id = {BranchId(numbers[0]), Epoch(numbers[1]), SegmentIndex(numbers[2])};
+  return at == end && FileName(id) == name;
+}
+
+}  // namespace
+
+ExtentFile::ExtentFile(Env& env, std::string directory, std::unique_ptr<File> file, bool created,
+                       uint64_t size)
+    : env_(env),
+      directory_(std::move(directory)),
+      file_(std::move(file)),
+      dirty_(created),
+      may_hold_leftovers_(!created),
+      size_(size),
+      name_is_durable_(!created) {}
+
+Status ExtentFile::TooShort(uint64_t end) const {
+  return Status(Code::kCorrupt,
+                fmt::format("extent file {} ends at {}, the index knows of data behind that",
+                            file_->path(), end));
+}
+
+Status ExtentFile::Grow(uint64_t size) {
+  MutexLock lock(grow_mu_);
+  if (size <= size_.load(std::memory_order_relaxed)) return Status::Ok();
+  const uint64_t target =
+      std::min(kSegmentSize, (size + kGrowthStep - 1) / kGrowthStep * kGrowthStep);
+  CAIRN_RETURN_IF_ERROR(file_->Truncate(target));
+  dirty_.store(true, std::memory_order_release);
+  size_.store(target, std::memory_order_release);
+  return Status::Ok();
+}
+
+Status ExtentFile::PunchHole(uint64_t offset, uint64_t length) {
+  CAIRN_RETURN_IF_ERROR(file_->PunchHole(offset, length));
+  dirty_.store(true, std::memory_order_release);
+  return Status::Ok();
+}
+
+Status ExtentFile::Allocate(uint64_t offset, uint64_t length) {
+  CAIRN_RETURN_IF_ERROR(EnsureSize(offset + length));
+  Status status = file_->Allocate(offset, length);
+  dirty_.store(true, std::memory_order_release);
+  return status;
+}
+
+Status ExtentFile::Sync() {
+  MutexLock lock(sync_mu_);
+  if (!sync_failure_.ok()) return sync_failure_;
+  // Taken before the sync: what is written while it runs belongs to the next one.
+  if (!dirty_.exchange(false, std::memory_order_acq_rel)) return Status::Ok();
+  Status status = file_->Sync();
+  if (status.ok() && !name_is_durable_) {
+    status = env_.SyncDir(directory_);
+    name_is_durable_ = status.ok();
+  }
+  // The kernel may have dropped the pages that it could not write: trying again would succeed and
+  // mean nothing.
+  if (!status.ok()) sync_failure_ = status;
+  return status;
+}
+
+Status ExtentFile::SyncAnyway() {
+  {
+    MutexLock lock(sync_mu_);
+    name_is_durable_ = false;
+  }
+  dirty_.store(true, std::memory_order_release);
+  return Sync();
+}
+
+Result<uint64_t> ExtentFile::SeekData(uint64_t offset, uint64_t end) {
+  auto found = file_->SeekData(offset);
+  if (!found.ok()) {
+    if (found.status().code() == Code::kNoDevice) return end;
+    return found;
+  }
+  return std::min(*found, end);
+}
+
+Result<uint64_t> ExtentFile::SeekHole(uint64_t offset, uint64_t end) {
+  auto found = file_->SeekHole(offset);
+  if (!found.ok()) {
+    if (found.status().code() == Code::kNoDevice) return offset;
+    return found;
+  }
+  return std::min(*found, end);
+}
+
+Status ExtentStore::Format(Env& env, const std::string& dir) {
+  CAIRN_RETURN_IF_ERROR(env.CreateDir(dir));
+  for (unsigned i = 0; i < kFolderCount; ++i) {
+    CAIRN_RETURN_IF_ERROR(env.CreateDir(dir + "/" + FolderName(i)));
+  }
+  return env.SyncDir(dir);
+}
+
+std::string ExtentStore::DirectoryOf(BranchId branch) const {
+  return dir_ + "/" + FolderName(branch.value());
+}
+
+std::string ExtentStore::PathOf(const ExtentId& id) const {
+  return DirectoryOf(id.branch) + "/" + FileName(id);
+}
+
+Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode mode,
+                                                      uint64_t known_size) {
+  MutexLock lock(mu_);
+  auto known = open_.find(id);
+  if (known != open_.end()) {
+    if (auto file = known->second.lock()) return file;
+    open_.erase(known);
+  }
+  const std::string path = PathOf(id);
+  bool created = false;
+  auto opened = env_.Open(path, OpenMode::kReadWrite);
+  if (!opened.ok() && opened.status().code() == Code::kNotFound) {
+    if (mode == Mode::kMustExist) {
+      return Status(Code::kCorrupt,
+                    "extent file " + path + " is missing, the index knows of data in it");
+    }
+    opened = env_.Open(path, OpenMode::kCreateNew);
+    created = true;
+  }
+  if (!opened.ok()) return std::move(opened).status();
+  CAIRN_ASSIGN_OR_RETURN(const FileInfo info, (*opened)->Info());
+  if (info.size < known_size) {
+    return Status(Code::kCorrupt, fmt::format("extent file {} is {} bytes long, the index knows {}",
+                                              path, info.size, known_size));
+  }
+  auto file = std::make_shared<ExtentFile>(env_, DirectoryOf(id.branch), std::move(*opened),
+                                           created, info.size);
+  // Forget files that nobody holds any more, now and then.
+  if (open_.size() >= 64 && (open_.size() & (open_.size() - 1)) == 0) {
+    std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
+  }
+  open_[id] = file;
+  return file;
+}
+
+Status ExtentStore::Remove(const ExtentId& id) {
+  Status status = env_.Remove(PathOf(id));
+  if (status.code() == Code::kNotFound) return Status::Ok();
+  return status;
+}
+
+Status ExtentStore::RemoveBranch(BranchId branch) {
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env_.List(DirectoryOf(branch)));
+  for (const std::string& name : names) {
+    ExtentId id;
+    if (!ParseFileName(name, id) || id.branch != branch) continue;
+    CAIRN_RETURN_IF_ERROR(Remove(id));
+  }
+  return Status::Ok();
+}
+
+Status ExtentStore::ForEach(const std::function<void(const ExtentId&)>& sink,
+                            const std::function<void(const std::string& path)>& stranger) {
+  for (unsigned i = 0; i < kFolderCount; ++i) {
+    const std::string folder = dir_ + "/" + FolderName(i);
+    CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env_.List(folder));
+    for (const std::string& name : names) {
+      ExtentId id;
+      if (ParseFileName(name, id) && FolderName(id.branch.value()) == FolderName(i)) {
+        sink(id);
+      } else {
+        stranger(folder + "/" + name);
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace cairn

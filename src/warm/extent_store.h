@@ -1,0 +1,133 @@
+// ExtentStore: the extent files, which hold the blocks' bytes.
+//
+// The extent file of (branch, epoch, segment) holds what that epoch wrote of that segment, each
+// byte at its own offset; what was never written or was punched is a hole. Invariant: the index
+// has an extent record with a size for each file that it refers to, the file is never shorter, and
+// reaches to the end of each chunk of which there is a version record. One that is shorter was
+// damaged.
+#ifndef CAIRN_SRC_WARM_EXTENT_STORE_H_
+#define CAIRN_SRC_WARM_EXTENT_STORE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "src/base/mutex.h"
+#include "src/base/result.h"
+#include "src/env/env.h"
+#include "src/warm/records.h"
+
+namespace cairn {
+
+// One open extent file. Thread-safe. Offsets are the segment's.
+class ExtentFile {
+ public:
+  ExtentFile(Env& env, std::string directory, std::unique_ptr<File> file, bool created,
+             uint64_t size);
+
+  const std::string& path() const { return file_->path(); }
+
+  // Fills `out`; a file that ends inside is kCorrupt.
+  Status ReadAt(uint64_t offset, std::span<std::byte> out) {
+    auto got = file_->ReadAt(offset, out);
+    if (!got.ok()) [[unlikely]] {
+      return std::move(got).status();
+    }
+    if (*got != out.size()) [[unlikely]] {
+      return TooShort(offset + *got);
+    }
+    return Status::Ok();
+  }
+  // REQUIRES: EnsureSize(offset + data.size()) was called at some time.
+  Status WriteAt(uint64_t offset, std::span<const std::byte> data) {
+    Status status = file_->WriteAt(offset, data);
+    // Also after an error: a prefix may have been written.
+    if (!dirty_.load(std::memory_order_relaxed)) dirty_.store(true, std::memory_order_release);
+    return status;
+  }
+  // Lets the file reach to `size` at least.
+  Status EnsureSize(uint64_t size) {
+    if (size <= size_.load(std::memory_order_acquire)) return Status::Ok();
+    return Grow(size);
+  }
+  Status PunchHole(uint64_t offset, uint64_t length);
+  Status Allocate(uint64_t offset, uint64_t length);
+  // Only grows. What it was before a Sync is durable after it.
+  uint64_t size() const { return size_.load(std::memory_order_acquire); }
+  // Makes durable what was written, punched or grown before the call, and the file's name. Costs
+  // nothing when there is nothing. After a failure every later call fails too.
+  Status Sync();
+  // Sync, also when this process wrote nothing: for what an earlier one may have left unsynced.
+  Status SyncAnyway();
+  bool dirty() const { return dirty_.load(std::memory_order_acquire); }
+
+  // What an earlier process or a failed write may have left where the index knows of nothing.
+  // Before such a place is given out as zeros, it must be punched.
+  bool may_hold_leftovers() const { return may_hold_leftovers_.load(std::memory_order_acquire); }
+  void SetMayHoldLeftovers() { may_hold_leftovers_.store(true, std::memory_order_release); }
+
+  // The first data or hole in [offset, end); `end` when there is none.
+  Result<uint64_t> SeekData(uint64_t offset, uint64_t end);
+  Result<uint64_t> SeekHole(uint64_t offset, uint64_t end);
+  Result<FileInfo> Info() { return file_->Info(); }
+
+ private:
+  Status TooShort(uint64_t end) const;
+  Status Grow(uint64_t size);
+
+  Env& env_;
+  const std::string directory_;
+  const std::unique_ptr<File> file_;
+
+  std::atomic<bool> dirty_{false};
+  std::atomic<bool> may_hold_leftovers_;
+  std::atomic<uint64_t> size_;
+
+  Mutex grow_mu_;
+  // Held across a sync, so that a caller whose data another one's sync covers waits for it.
+  Mutex sync_mu_;
+  bool name_is_durable_ CAIRN_GUARDED_BY(sync_mu_);
+  Status sync_failure_ CAIRN_GUARDED_BY(sync_mu_);
+};
+
+// All extent files of a store. Thread-safe.
+class ExtentStore {
+ public:
+  // `dir` was made by Format. `env` outlives the store.
+  ExtentStore(Env& env, std::string dir) : env_(env), dir_(std::move(dir)) {}
+
+  // Makes the folders; for a new store.
+  static Status Format(Env& env, const std::string& dir);
+
+  enum class Mode { kMustExist, kCreate };
+  // One object for one file as long as anyone holds it. kCorrupt when the file must exist and does
+  // not, or is shorter than `known_size`, the size in the index's extent record.
+  Result<std::shared_ptr<ExtentFile>> Open(const ExtentId& id, Mode mode, uint64_t known_size);
+  // OK when it is not there. REQUIRES: nothing in the index refers to it durably any more.
+  Status Remove(const ExtentId& id);
+  // The same for all files of a branch, those that the index does not know among them.
+  Status RemoveBranch(BranchId branch);
+  // kNotFound when it is not there.
+  Result<FileInfo> Info(const ExtentId& id) { return env_.Info(PathOf(id)); }
+  std::string PathOf(const ExtentId& id) const;
+  // Every extent file there is; `stranger` gets paths that are none.
+  Status ForEach(const std::function<void(const ExtentId&)>& sink,
+                 const std::function<void(const std::string& path)>& stranger);
+
+ private:
+  std::string DirectoryOf(BranchId branch) const;
+
+  Env& env_;
+  const std::string dir_;
+
+  Mutex mu_;
+  std::map<ExtentId, std::weak_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_WARM_EXTENT_STORE_H_

@@ -1,0 +1,251 @@
+#include "src/warm/index.h"
+
+#include <leveldb/cache.h>
+#include <leveldb/db.h>
+#include <leveldb/filter_policy.h>
+#include <leveldb/write_batch.h>
+
+#include "src/warm/leveldb_env.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::string_view kNextIdCounter = "next-id";
+// How many ids one durable counter update hands out.
+constexpr uint64_t kIdReservation = 4096;
+// LevelDB keeps each open table's index and filter in memory; 2 MiB tables of ours need ~30 KiB.
+constexpr int kMaxOpenTables = 500;
+constexpr int kBloomBitsPerKey = 10;
+
+std::string_view ToView(const leveldb::Slice& bytes) { return {bytes.data(), bytes.size()}; }
+
+}  // namespace
+
+// Members in the order that LevelDB needs them destroyed: the database first, what it uses last.
+struct Index::Database {
+  std::unique_ptr<LevelDbEnv> env;
+  std::unique_ptr<leveldb::Cache> cache;
+  std::unique_ptr<const leveldb::FilterPolicy> filter;
+  std::unique_ptr<leveldb::DB> db;
+};
+
+Index::Index() : database_(std::make_unique<Database>()) {}
+Index::~Index() = default;
+
+Result<std::unique_ptr<Index>> Index::Open(Env& env, const std::string& dir,
+                                           const IndexOptions& options) {
+  std::unique_ptr<Index> index(new Index);
+  Database& database = *index->database_;
+  database.env = std::make_unique<LevelDbEnv>(env, options.on_no_space);
+  database.cache.reset(leveldb::NewLRUCache(options.cache_bytes));
+  database.filter.reset(leveldb::NewBloomFilterPolicy(kBloomBitsPerKey));
+
+  leveldb::Options leveldb_options;
+  leveldb_options.env = database.env.get();
+  leveldb_options.create_if_missing = options.create;
+  leveldb_options.paranoid_checks = true;
+  leveldb_options.write_buffer_size = options.write_buffer_bytes;
+  leveldb_options.max_open_files = kMaxOpenTables;
+  leveldb_options.block_cache = database.cache.get();
+  leveldb_options.filter_policy = database.filter.get();
+  leveldb::DB* db = nullptr;
+  const leveldb::Status opened = leveldb::DB::Open(leveldb_options, dir, &db);
+  if (!opened.ok()) return database.env->FromLevelDb(opened, "index " + dir);
+  database.db.reset(db);
+
+  auto next_id = index->Get(CounterKey(kNextIdCounter), "id counter");
+  MutexLock lock(index->id_mu_);
+  if (next_id.ok()) {
+    CAIRN_ASSIGN_OR_RETURN(index->next_id_, DecodeU64(*next_id));
+  } else if (next_id.status().code() == Code::kNotFound) {
+    index->next_id_ = kRootInode.value() + 1;
+  } else {
+    return std::move(next_id).status();
+  }
+  index->reserved_ids_end_ = index->next_id_;
+  return index;
+}
+
+Status Index::health() const {
+  MutexLock lock(health_mu_);
+  return health_;
+}
+
+Status Index::Commit(const IndexBatch& batch) {
+  CAIRN_RETURN_IF_ERROR(health());
+  if (batch.empty()) return Status::Ok();
+  leveldb::WriteBatch changes;
+  for (const IndexBatch::Change& change : batch.changes_) {
+    if (change.value) {
+      changes.Put(change.key, *change.value);
+    } else {
+      changes.Delete(change.key);
+    }
+  }
+  leveldb::WriteOptions options;
+  options.sync = true;
+  const leveldb::Status written = database_->db->Write(options, &changes);
+  if (written.ok()) return Status::Ok();
+  Status status = database_->env->FromLevelDb(written, "index: write");
+  MutexLock lock(health_mu_);
+  if (health_.ok()) health_ = status;
+  return status;
+}
+
+Status Index::ReserveIds() {
+  IndexBatch batch;
+  batch.PutRaw(CounterKey(kNextIdCounter), EncodeU64(next_id_ + kIdReservation));
+  CAIRN_RETURN_IF_ERROR(Commit(batch));
+  reserved_ids_end_ = next_id_ + kIdReservation;
+  return Status::Ok();
+}
+
+Result<uint64_t> Index::AllocateId() {
+  // The lock is held over a synced write once in kIdReservation calls: a number must not be given
+  // out before the counter that protects it is durable.
+  MutexLock lock(id_mu_);
+  if (next_id_ == reserved_ids_end_) CAIRN_RETURN_IF_ERROR(ReserveIds());
+  return next_id_++;
+}
+
+Result<std::string> Index::Get(const std::string& key, std::string_view what) {
+  leveldb::ReadOptions options;
+  options.verify_checksums = true;
+  std::string value;
+  const leveldb::Status found = database_->db->Get(options, key, &value);
+  if (found.ok()) return value;
+  if (found.IsNotFound()) return Status(Code::kNotFound, std::string(what));
+  return database_->env->FromLevelDb(found, "index: " + std::string(what));
+}
+
+Result<InodeRecord> Index::GetInode(InodeId inode) {
+  CAIRN_ASSIGN_OR_RETURN(std::string value, Get(InodeKey(inode), "file"));
+  return DecodeInode(value);
+}
+
+Result<InodeId> Index::FindName(InodeId parent, std::string_view name) {
+  CAIRN_ASSIGN_OR_RETURN(std::string value, Get(NameKey(parent, name), "name"));
+  CAIRN_ASSIGN_OR_RETURN(uint64_t child, DecodeU64(value));
+  return InodeId(child);
+}
+
+Result<std::string> Index::GetXattr(InodeId inode, std::string_view name) {
+  return Get(XattrKey(inode, name), "extended attribute");
+}
+
+Result<BranchRecord> Index::GetBranch(BranchId branch) {
+  CAIRN_ASSIGN_OR_RETURN(std::string value, Get(BranchKey(branch), "branch"));
+  return DecodeBranch(value);
+}
+
+Result<bool> Index::HasOrphan(InodeId inode) {
+  auto value = Get(OrphanKey(inode), "orphan");
+  if (value.ok()) return true;
+  if (value.status().code() == Code::kNotFound) return false;
+  return std::move(value).status();
+}
+
+Status Index::Walk(
+    const std::string& from, const std::string& prefix, bool verify,
+    const std::function<Result<bool>(std::string_view key, std::string_view value)>& sink) {
+  leveldb::ReadOptions options;
+  options.verify_checksums = true;
+  options.fill_cache = !verify;
+  std::unique_ptr<leveldb::Iterator> it(database_->db->NewIterator(options));
+  for (it->Seek(from); it->Valid() && it->key().starts_with(prefix); it->Next()) {
+    CAIRN_ASSIGN_OR_RETURN(const bool more, sink(ToView(it->key()), ToView(it->value())));
+    if (!more) return Status::Ok();
+  }
+  if (!it->status().ok()) return database_->env->FromLevelDb(it->status(), "index: walk");
+  return Status::Ok();
+}
+
+Status Index::ForEachXattr(
+    InodeId inode, const std::function<bool(std::string_view name, std::string_view value)>& sink) {
+  const std::string prefix = KeyPrefix(KeyKind::kXattr, inode.value());
+  return Walk(prefix, prefix, false,
+              [&](std::string_view key, std::string_view value) -> Result<bool> {
+                CAIRN_ASSIGN_OR_RETURN(const IdNameKey parts, DecodeIdNameKey(key));
+                return sink(parts.name, value);
+              });
+}
+
+Status Index::ForEachChild(InodeId parent, InodeId after,
+                           const std::function<bool(InodeId child, std::string_view name)>& sink) {
+  return Walk(ListingKey(parent, after.Next()), KeyPrefix(KeyKind::kListing, parent.value()), false,
+              [&](std::string_view key, std::string_view value) -> Result<bool> {
+                CAIRN_ASSIGN_OR_RETURN(const IdPairKey parts, DecodeListingKey(key));
+                return sink(InodeId(parts.second), value);
+              });
+}
+
+Status Index::ForEachVersion(
+    BranchId branch, ChunkIndex first, ChunkIndex last,
+    const std::function<bool(ChunkIndex, Epoch, const VersionRecord&)>& sink) {
+  // The newest possible epoch sorts first.
+  return Walk(VersionKey(branch, first, Epoch(~uint64_t{0})),
+              KeyPrefix(KeyKind::kVersion, branch.value()), false,
+              [&](std::string_view key, std::string_view value) -> Result<bool> {
+                CAIRN_ASSIGN_OR_RETURN(const VersionKeyParts parts, DecodeVersionKey(key));
+                if (parts.chunk > last) return false;
+                CAIRN_ASSIGN_OR_RETURN(const VersionRecord record, DecodeVersion(value));
+                return sink(parts.chunk, parts.epoch, record);
+              });
+}
+
+Status Index::ForEachExtent(BranchId branch,
+                            const std::function<bool(const ExtentId&, uint64_t size)>& sink) {
+  const std::string prefix = KeyPrefix(KeyKind::kExtent, branch.value());
+  return Walk(prefix, prefix, false,
+              [&](std::string_view key, std::string_view value) -> Result<bool> {
+                CAIRN_ASSIGN_OR_RETURN(const ExtentId id, DecodeExtentKey(key));
+                CAIRN_ASSIGN_OR_RETURN(const uint64_t size, DecodeU64(value));
+                return sink(id, size);
+              });
+}
+
+Status Index::ForEachOrphan(const std::function<bool(InodeId)>& sink) {
+  const std::string prefix = KeyPrefix(KeyKind::kOrphan);
+  return Walk(prefix, prefix, false, [&](std::string_view key, std::string_view) -> Result<bool> {
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t id, DecodeIdKey(key));
+    return sink(InodeId(id));
+  });
+}
+
+Status Index::ForEachDeadBranch(const std::function<bool(BranchId)>& sink) {
+  const std::string prefix = KeyPrefix(KeyKind::kDeadBranch);
+  return Walk(prefix, prefix, false, [&](std::string_view key, std::string_view) -> Result<bool> {
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t id, DecodeIdKey(key));
+    return sink(BranchId(id));
+  });
+}
+
+Status Index::ForEachRaw(
+    KeyKind kind, const std::function<bool(std::string_view key, std::string_view value)>& sink,
+    bool verify) {
+  const std::string prefix = KeyPrefix(kind);
+  return Walk(prefix, prefix, verify,
+              [&](std::string_view key, std::string_view value) -> Result<bool> {
+                return sink(key, value);
+              });
+}
+
+Status Index::ForEachRaw(
+    KeyKind kind, uint64_t first,
+    const std::function<bool(std::string_view key, std::string_view value)>& sink) {
+  const std::string prefix = KeyPrefix(kind, first);
+  return Walk(prefix, prefix, false,
+              [&](std::string_view key, std::string_view value) -> Result<bool> {
+                return sink(key, value);
+              });
+}
+
+Status Index::ForEachUnknown(const std::function<bool(std::string_view key)>& sink) {
+  constexpr std::string_view known = "BCDEILNOVX";
+  return Walk({}, {}, false, [&](std::string_view key, std::string_view) -> Result<bool> {
+    if (!key.empty() && known.find(key[0]) != std::string_view::npos) return true;
+    return sink(key);
+  });
+}
+
+}  // namespace cairn

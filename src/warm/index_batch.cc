@@ -1,0 +1,53 @@
+#include "src/warm/index.h"
+
+namespace cairn {
+
+void IndexBatch::PutRaw(std::string key, std::string value) {
+  changes_.push_back({std::move(key), std::move(value)});
+}
+void IndexBatch::DeleteRaw(std::string key) { changes_.push_back({std::move(key), std::nullopt}); }
+
+void IndexBatch::PutInode(InodeId inode, const InodeRecord& record) {
+  PutRaw(InodeKey(inode), EncodeInode(record));
+}
+void IndexBatch::DeleteInode(InodeId inode) { DeleteRaw(InodeKey(inode)); }
+
+void IndexBatch::PutName(InodeId parent, std::string_view name, InodeId child) {
+  PutRaw(NameKey(parent, name), EncodeU64(child.value()));
+  PutRaw(ListingKey(parent, child), std::string(name));
+}
+void IndexBatch::DeleteName(InodeId parent, std::string_view name, InodeId child) {
+  DeleteRaw(NameKey(parent, name));
+  DeleteRaw(ListingKey(parent, child));
+}
+
+void IndexBatch::PutXattr(InodeId inode, std::string_view name, std::string_view value) {
+  PutRaw(XattrKey(inode, name), std::string(value));
+}
+void IndexBatch::DeleteXattr(InodeId inode, std::string_view name) {
+  DeleteRaw(XattrKey(inode, name));
+}
+
+void IndexBatch::PutBranch(BranchId branch, const BranchRecord& record) {
+  PutRaw(BranchKey(branch), EncodeBranch(record));
+}
+void IndexBatch::DeleteBranch(BranchId branch) { DeleteRaw(BranchKey(branch)); }
+
+void IndexBatch::PutVersion(BranchId branch, ChunkIndex chunk, Epoch epoch,
+                            const VersionRecord& record) {
+  PutRaw(VersionKey(branch, chunk, epoch), EncodeVersion(record));
+}
+void IndexBatch::DeleteVersion(BranchId branch, ChunkIndex chunk, Epoch epoch) {
+  DeleteRaw(VersionKey(branch, chunk, epoch));
+}
+
+void IndexBatch::PutExtent(const ExtentId& id, uint64_t size) {
+  PutRaw(ExtentKey(id), EncodeU64(size));
+}
+void IndexBatch::DeleteExtent(const ExtentId& id) { DeleteRaw(ExtentKey(id)); }
+void IndexBatch::PutOrphan(InodeId inode) { PutRaw(OrphanKey(inode), {}); }
+void IndexBatch::DeleteOrphan(InodeId inode) { DeleteRaw(OrphanKey(inode)); }
+void IndexBatch::PutDeadBranch(BranchId branch) { PutRaw(DeadBranchKey(branch), {}); }
+void IndexBatch::DeleteDeadBranch(BranchId branch) { DeleteRaw(DeadBranchKey(branch)); }
+
+}  // namespace cairn

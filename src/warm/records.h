@@ -1,0 +1,62 @@
+// The records of the index, as the rest of the code sees them. How they lie in LevelDB is the
+// business of warm_format.h.
+#ifndef CAIRN_SRC_WARM_RECORDS_H_
+#define CAIRN_SRC_WARM_RECORDS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "src/base/strong_id.h"
+#include "src/warm/geometry.h"
+
+namespace cairn {
+
+enum class FileKind : uint8_t { kVolume = 1, kDirectory = 2 };
+
+// A file or directory. Hard links do not exist, so the record names its one place.
+struct InodeRecord {
+  FileKind kind = FileKind::kVolume;
+  uint32_t mode = 0;  // permission bits
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint64_t size = 0;
+  int64_t atime_ns = 0;
+  int64_t mtime_ns = 0;
+  int64_t ctime_ns = 0;
+  InodeId parent;   // the root's is the root; of an orphan, where it was
+  BranchId branch;  // 0 for a directory
+};
+
+// A branch: where it came from and where it stands.
+struct BranchRecord {
+  BranchId parent;     // 0: none
+  Epoch parent_epoch;  // what of the parent it sees
+  Epoch epoch{1};      // the current one: writes go to its extent files
+  InodeId inode;       // whose head it is (or was)
+};
+
+// What one epoch of a branch says about one chunk. The masks are disjoint; a block in none of them
+// is as older epochs and parent branches say.
+struct VersionRecord {
+  BlockMask extent = 0;  // blocks in the extent file of (branch, epoch)
+  BlockMask zero = 0;    // blocks that read as zeros
+  // Blocks in the cold tier; `location` is the tiering's and opaque here. None in this version.
+  struct Tombstone {
+    BlockMask mask = 0;
+    std::string location;
+  };
+  std::vector<Tombstone> tombstones;
+};
+
+// One extent file: the blocks of `segment` that (branch, epoch) wrote.
+struct ExtentId {
+  BranchId branch;
+  Epoch epoch;
+  SegmentIndex segment;
+  friend auto operator<=>(const ExtentId&, const ExtentId&) = default;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_WARM_RECORDS_H_

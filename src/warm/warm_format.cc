@@ -1,0 +1,248 @@
+#include "src/warm/warm_format.h"
+
+#include "src/warm/bytes.h"
+
+namespace cairn {
+namespace {
+
+// The parts of a version record: a letter each, a mask, and for tombstones a location.
+constexpr uint8_t kWholeExtent = 1;
+constexpr uint8_t kExtentPart = 2;
+constexpr uint8_t kZeroPart = 3;
+constexpr uint8_t kTombstonePart = 4;
+
+Status BadRecord(std::string_view what) {
+  return Status(Code::kCorrupt, "index: a " + std::string(what) + " that cannot be decoded");
+}
+
+std::string IdKey(KeyKind kind, uint64_t id) { return KeyPrefix(kind, id); }
+
+}  // namespace
+
+std::string KeyPrefix(KeyKind kind) { return std::string(1, static_cast<char>(kind)); }
+
+std::string KeyPrefix(KeyKind kind, uint64_t first) {
+  std::string key;
+  key.reserve(25);
+  key.push_back(static_cast<char>(kind));
+  AppendBig64(key, first);
+  return key;
+}
+
+std::string BranchKey(BranchId branch) { return IdKey(KeyKind::kBranch, branch.value()); }
+std::string DeadBranchKey(BranchId branch) { return IdKey(KeyKind::kDeadBranch, branch.value()); }
+std::string InodeKey(InodeId inode) { return IdKey(KeyKind::kInode, inode.value()); }
+std::string OrphanKey(InodeId inode) { return IdKey(KeyKind::kOrphan, inode.value()); }
+
+std::string CounterKey(std::string_view name) {
+  std::string key = KeyPrefix(KeyKind::kCounter);
+  key += name;
+  return key;
+}
+
+std::string ExtentKey(const ExtentId& id) {
+  std::string key = IdKey(KeyKind::kExtent, id.branch.value());
+  AppendBig64(key, id.epoch.value());
+  AppendBig64(key, id.segment.value());
+  return key;
+}
+
+std::string ListingKey(InodeId parent, InodeId child) {
+  std::string key = IdKey(KeyKind::kListing, parent.value());
+  AppendBig64(key, child.value());
+  return key;
+}
+
+std::string NameKey(InodeId parent, std::string_view name) {
+  std::string key = IdKey(KeyKind::kName, parent.value());
+  key += name;
+  return key;
+}
+
+std::string VersionKey(BranchId branch, ChunkIndex chunk, Epoch epoch) {
+  std::string key = IdKey(KeyKind::kVersion, branch.value());
+  AppendBig64(key, chunk.value());
+  // Inverted, so that a chunk's newest version comes first.
+  AppendBig64(key, ~epoch.value());
+  return key;
+}
+
+std::string XattrKey(InodeId inode, std::string_view name) {
+  std::string key = IdKey(KeyKind::kXattr, inode.value());
+  key += name;
+  return key;
+}
+
+Result<VersionKeyParts> DecodeVersionKey(std::string_view key) {
+  ByteReader reader(key);
+  reader.Little<char>();
+  VersionKeyParts parts;
+  parts.branch = BranchId(reader.Big64());
+  parts.chunk = ChunkIndex(reader.Big64());
+  parts.epoch = Epoch(~reader.Big64());
+  if (!reader.at_end()) return BadRecord("version key");
+  return parts;
+}
+
+Result<ExtentId> DecodeExtentKey(std::string_view key) {
+  ByteReader reader(key);
+  reader.Little<char>();
+  ExtentId id;
+  id.branch = BranchId(reader.Big64());
+  id.epoch = Epoch(reader.Big64());
+  id.segment = SegmentIndex(reader.Big64());
+  if (!reader.at_end()) return BadRecord("extent key");
+  return id;
+}
+
+Result<uint64_t> DecodeIdKey(std::string_view key) {
+  ByteReader reader(key);
+  reader.Little<char>();
+  const uint64_t id = reader.Big64();
+  if (!reader.at_end()) return BadRecord("key");
+  return id;
+}
+
+Result<IdPairKey> DecodeListingKey(std::string_view key) {
+  ByteReader reader(key);
+  reader.Little<char>();
+  IdPairKey parts;
+  parts.first = reader.Big64();
+  parts.second = reader.Big64();
+  if (!reader.at_end()) return BadRecord("listing key");
+  return parts;
+}
+
+Result<IdNameKey> DecodeIdNameKey(std::string_view key) {
+  ByteReader reader(key);
+  reader.Little<char>();
+  IdNameKey parts;
+  parts.id = reader.Big64();
+  parts.name = reader.rest();
+  if (!reader.ok() || parts.name.empty()) return BadRecord("name key");
+  return parts;
+}
+
+std::string EncodeInode(const InodeRecord& record) {
+  std::string value;
+  AppendLittle(value, static_cast<uint8_t>(record.kind));
+  AppendLittle(value, record.mode);
+  AppendLittle(value, record.uid);
+  AppendLittle(value, record.gid);
+  AppendLittle(value, record.size);
+  AppendLittle(value, record.atime_ns);
+  AppendLittle(value, record.mtime_ns);
+  AppendLittle(value, record.ctime_ns);
+  AppendLittle(value, record.parent.value());
+  AppendLittle(value, record.branch.value());
+  return value;
+}
+
+Result<InodeRecord> DecodeInode(std::string_view value) {
+  ByteReader reader(value);
+  InodeRecord record;
+  const auto kind = reader.Little<uint8_t>();
+  record.mode = reader.Little<uint32_t>();
+  record.uid = reader.Little<uint32_t>();
+  record.gid = reader.Little<uint32_t>();
+  record.size = reader.Little<uint64_t>();
+  record.atime_ns = reader.Little<int64_t>();
+  record.mtime_ns = reader.Little<int64_t>();
+  record.ctime_ns = reader.Little<int64_t>();
+  record.parent = InodeId(reader.Little<uint64_t>());
+  record.branch = BranchId(reader.Little<uint64_t>());
+  const bool known_kind = kind == static_cast<uint8_t>(FileKind::kVolume) ||
+                          kind == static_cast<uint8_t>(FileKind::kDirectory);
+  if (!reader.at_end() || !known_kind || record.mode > 07777 || record.size > kMaxVolumeSize) {
+    return BadRecord("file record");
+  }
+  record.kind = static_cast<FileKind>(kind);
+  return record;
+}
+
+std::string EncodeBranch(const BranchRecord& record) {
+  std::string value;
+  AppendLittle(value, record.parent.value());
+  AppendLittle(value, record.parent_epoch.value());
+  AppendLittle(value, record.epoch.value());
+  AppendLittle(value, record.inode.value());
+  return value;
+}
+
+Result<BranchRecord> DecodeBranch(std::string_view value) {
+  ByteReader reader(value);
+  BranchRecord record;
+  record.parent = BranchId(reader.Little<uint64_t>());
+  record.parent_epoch = Epoch(reader.Little<uint64_t>());
+  record.epoch = Epoch(reader.Little<uint64_t>());
+  record.inode = InodeId(reader.Little<uint64_t>());
+  if (!reader.at_end() || record.epoch == Epoch(0)) return BadRecord("branch record");
+  return record;
+}
+
+std::string EncodeVersion(const VersionRecord& record) {
+  std::string value;
+  // By far most chunks lie whole in their extent file: one byte says so.
+  if (record.extent == kAllBlocks) {
+    AppendLittle(value, kWholeExtent);
+    return value;
+  }
+  if (record.extent != 0) {
+    AppendLittle(value, kExtentPart);
+    AppendLittle(value, record.extent);
+  }
+  if (record.zero != 0) {
+    AppendLittle(value, kZeroPart);
+    AppendLittle(value, record.zero);
+  }
+  for (const VersionRecord::Tombstone& tombstone : record.tombstones) {
+    AppendLittle(value, kTombstonePart);
+    AppendLittle(value, tombstone.mask);
+    AppendLittle(value, static_cast<uint16_t>(tombstone.location.size()));
+    value += tombstone.location;
+  }
+  return value;
+}
+
+Result<VersionRecord> DecodeVersion(std::string_view value) {
+  VersionRecord record;
+  if (value.size() == 1 && static_cast<uint8_t>(value[0]) == kWholeExtent) {
+    record.extent = kAllBlocks;
+    return record;
+  }
+  ByteReader reader(value);
+  BlockMask seen = 0;
+  while (reader.ok() && !reader.at_end()) {
+    const auto part = reader.Little<uint8_t>();
+    const auto mask = reader.Little<uint64_t>();
+    if (mask == 0 || (mask & seen) != 0) return BadRecord("version record");
+    seen |= mask;
+    if (part == kExtentPart && record.extent == 0) {
+      record.extent = mask;
+    } else if (part == kZeroPart && record.zero == 0) {
+      record.zero = mask;
+    } else if (part == kTombstonePart) {
+      const auto length = reader.Little<uint16_t>();
+      record.tombstones.push_back({mask, std::string(reader.Bytes(length))});
+    } else {
+      return BadRecord("version record");
+    }
+  }
+  if (!reader.ok() || seen == 0) return BadRecord("version record");
+  return record;
+}
+
+std::string EncodeU64(uint64_t number) {
+  std::string value;
+  AppendLittle(value, number);
+  return value;
+}
+
+Result<uint64_t> DecodeU64(std::string_view value) {
+  ByteReader reader(value);
+  const auto number = reader.Little<uint64_t>();
+  if (!reader.at_end()) return BadRecord("number");
+  return number;
+}
+
+}  // namespace cairn

@@ -1,0 +1,90 @@
+// How keys and values lie in the index. FORMAT.md is the document; a change here changes it, the
+// superblock's version and the golden store in the same commit.
+//
+// Keys: one letter, then big-endian integers, so that LevelDB's byte order is the order we walk
+// in. Values: little-endian, fixed fields first. Decoders take any bytes and answer kCorrupt for
+// what is not exactly a record. Pure functions.
+#ifndef CAIRN_SRC_WARM_WARM_FORMAT_H_
+#define CAIRN_SRC_WARM_WARM_FORMAT_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "src/base/result.h"
+#include "src/base/strong_id.h"
+#include "src/warm/records.h"
+
+namespace cairn {
+
+// The first byte of each key.
+enum class KeyKind : char {
+  kBranch = 'B',      // branch -> BranchRecord
+  kCounter = 'C',     // name -> u64
+  kDeadBranch = 'D',  // branch -> (empty): to be reclaimed
+  kExtent = 'E',  // branch, epoch, segment -> u64: this extent file exists, with at least that size
+  kInode = 'I',   // inode -> InodeRecord
+  kListing = 'L',  // parent, child -> name
+  kName = 'N',     // parent, name -> child
+  kOrphan = 'O',   // inode -> (empty): without a name, perhaps still open
+  kVersion = 'V',  // branch, chunk, ~epoch -> VersionRecord
+  kXattr = 'X',    // inode, name -> value
+  // Places kept for what is not built yet. fsck refuses stores that hold them until it knows them.
+  kGroup = 'G',    // snapshot group -> its name, time, state, tags
+  kJob = 'J',      // background work that goes on after a restart
+  kMember = 'M',   // snapshot group, path -> branch, epoch
+  kPack = 'P',     // cold object -> what it holds
+  kRequest = 'R',  // request -> result: answers a request that is sent again
+  kToken = 'T',    // caller's token -> snapshot group
+};
+
+inline constexpr size_t kMaxNameBytes = 255;
+
+std::string BranchKey(BranchId branch);
+std::string CounterKey(std::string_view name);
+std::string DeadBranchKey(BranchId branch);
+std::string ExtentKey(const ExtentId& id);
+std::string InodeKey(InodeId inode);
+std::string ListingKey(InodeId parent, InodeId child);
+std::string NameKey(InodeId parent, std::string_view name);
+std::string OrphanKey(InodeId inode);
+std::string VersionKey(BranchId branch, ChunkIndex chunk, Epoch epoch);
+std::string XattrKey(InodeId inode, std::string_view name);
+
+// All keys of one kind, or of one kind and first id, start with these bytes.
+std::string KeyPrefix(KeyKind kind);
+std::string KeyPrefix(KeyKind kind, uint64_t first);
+
+struct VersionKeyParts {
+  BranchId branch;
+  ChunkIndex chunk;
+  Epoch epoch;
+};
+Result<VersionKeyParts> DecodeVersionKey(std::string_view key);
+Result<ExtentId> DecodeExtentKey(std::string_view key);
+// For keys that are a letter and one id (branch, inode, orphan, dead branch).
+Result<uint64_t> DecodeIdKey(std::string_view key);
+struct IdPairKey {
+  uint64_t first = 0;
+  uint64_t second = 0;
+};
+Result<IdPairKey> DecodeListingKey(std::string_view key);
+struct IdNameKey {
+  uint64_t id = 0;
+  std::string_view name;  // points into the key
+};
+// For keys that are a letter, one id and a string (name, xattr).
+Result<IdNameKey> DecodeIdNameKey(std::string_view key);
+
+std::string EncodeInode(const InodeRecord& record);
+Result<InodeRecord> DecodeInode(std::string_view value);
+std::string EncodeBranch(const BranchRecord& record);
+Result<BranchRecord> DecodeBranch(std::string_view value);
+std::string EncodeVersion(const VersionRecord& record);
+Result<VersionRecord> DecodeVersion(std::string_view value);
+std::string EncodeU64(uint64_t number);
+Result<uint64_t> DecodeU64(std::string_view value);
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_WARM_WARM_FORMAT_H_

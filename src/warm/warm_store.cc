@@ -1,0 +1,168 @@
+#include "src/warm/warm_store.h"
+
+#include <algorithm>
+#include <array>
+#include <thread>
+
+#include "src/base/clock.h"
+#include "src/base/log.h"
+#include "src/warm/clean_mark.h"
+#include "src/warm/log_check.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::chrono::milliseconds kLockRetryInterval{20};
+constexpr size_t kHolderLimit = 4096;
+
+// What may lie in a store directory that is not laid out yet: the folder's own and what the
+// programs around the store put there before it is opened.
+bool IsHarmless(const std::string& name) {
+  constexpr std::array<std::string_view, 4> kNames = {"lock", "lost+found", "log", "cold"};
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
+Status RemoveTree(Env& env, const std::string& path) {
+  auto info = env.Info(path);
+  if (!info.ok()) {
+    return info.status().code() == Code::kNotFound ? Status::Ok() : std::move(info).status();
+  }
+  if (!info->is_directory) return env.Remove(path);
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env.List(path));
+  for (const std::string& name : names) CAIRN_RETURN_IF_ERROR(RemoveTree(env, path + "/" + name));
+  return env.RemoveDir(path);
+}
+
+}  // namespace
+
+WarmStore::WarmStore(Env& env, std::string dir) : env_(env), dir_(std::move(dir)) {}
+WarmStore::~WarmStore() = default;
+
+Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& dir,
+                                                   const WarmStoreOptions& options) {
+  if (!env.Exists(dir)) {
+    if (!options.create) return Status(Code::kNotFound, dir + ": there is no store");
+    CAIRN_RETURN_IF_ERROR(env.CreateDir(dir));
+  }
+  std::unique_ptr<WarmStore> store(new WarmStore(env, dir));
+  CAIRN_RETURN_IF_ERROR(store->TakeLock(options));
+  CAIRN_RETURN_IF_ERROR(store->ReadOrFormat(options));
+  CAIRN_RETURN_IF_ERROR(store->OpenIndex(options));
+  store->extents_ = std::make_unique<ExtentStore>(env, dir + "/extents");
+  return store;
+}
+
+Status WarmStore::TakeLock(const WarmStoreOptions& options) {
+  const std::string path = dir_ + "/lock";
+  for (auto waited = std::chrono::milliseconds::zero();; waited += kLockRetryInterval) {
+    auto lock = env_.Lock(path);
+    if (lock.ok()) {
+      lock_ = std::move(*lock);
+      break;
+    }
+    if (lock.status().code() != Code::kBusy) return std::move(lock).status();
+    if (waited >= options.lock_wait) {
+      auto holder = env_.ReadWhole(path, kHolderLimit);
+      const bool known = holder.ok() && !holder->empty();
+      return Status(Code::kBusy,
+                    "store " + dir_ + " is " + (known ? *holder : "in use by another process"));
+    }
+    std::this_thread::sleep_for(kLockRetryInterval);
+  }
+  CAIRN_ASSIGN_OR_RETURN(auto file, env_.Open(path, OpenMode::kReadWrite));
+  // Only a message for people: a full disk must not keep a store from being opened.
+  Status told = file->Truncate(0);
+  if (told.ok()) told = file->WriteAt(0, std::as_bytes(std::span(options.holder)));
+  if (!told.ok()) LogWarn("cannot note the holder: {}", told.ToString());
+  return Status::Ok();
+}
+
+Status WarmStore::ReadOrFormat(const WarmStoreOptions& options) {
+  auto read = ReadSuperblock(env_, dir_ + "/superblock");
+  if (read.ok()) {
+    superblock_ = *read;
+    if (!superblock_.formatting) return Status::Ok();
+    if (!options.create) {
+      return Status(Code::kNotFound, dir_ + ": the store was never laid out to its end");
+    }
+    return LayOut();
+  }
+  if (read.status().code() != Code::kNotFound) return std::move(read).status();
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env_.List(dir_));
+  for (const std::string& name : names) {
+    if (IsHarmless(name)) continue;
+    if (name == "index" || name == "extents") {
+      return Status(Code::kCorrupt,
+                    dir_ + "/superblock is missing, but the directory holds a store's data");
+    }
+    if (name.starts_with("superblock.")) continue;  // a first write that did not get far
+    return Status(Code::kInvalid,
+                  dir_ + " is not a Cairn store and not empty (it holds '" + name + "')");
+  }
+  if (!options.create) return Status(Code::kNotFound, dir_ + ": there is no store");
+  superblock_ = NewSuperblock(Clock::System().NowNs());
+  return LayOut();
+}
+
+Status WarmStore::LayOut() {
+  // The mark goes first and is taken away last: a crash in between leaves a store that is laid
+  // out again, and one that is complete is never touched.
+  superblock_.formatting = true;
+  CAIRN_RETURN_IF_ERROR(
+      env_.WriteWholeDurably(dir_ + "/superblock", EncodeSuperblock(superblock_)));
+  CAIRN_RETURN_IF_ERROR(RemoveTree(env_, dir_ + "/index"));
+  CAIRN_RETURN_IF_ERROR(RemoveTree(env_, dir_ + "/extents"));
+  CAIRN_RETURN_IF_ERROR(env_.CreateDir(dir_ + "/index"));
+  CAIRN_RETURN_IF_ERROR(ExtentStore::Format(env_, dir_ + "/extents"));
+  IndexOptions options;
+  options.create = true;
+  CAIRN_ASSIGN_OR_RETURN(auto index, Index::Open(env_, dir_ + "/index", options));
+  InodeRecord root;
+  root.kind = FileKind::kDirectory;
+  root.mode = 0755;
+  root.parent = kRootInode;
+  root.atime_ns = root.mtime_ns = root.ctime_ns = superblock_.created_ns;
+  IndexBatch batch;
+  batch.PutInode(kRootInode, root);
+  CAIRN_RETURN_IF_ERROR(index->Commit(batch));
+  index.reset();
+  CAIRN_RETURN_IF_ERROR(env_.SyncDir(dir_ + "/index"));
+  CAIRN_RETURN_IF_ERROR(env_.SyncDir(dir_));
+  superblock_.formatting = false;
+  return env_.WriteWholeDurably(dir_ + "/superblock", EncodeSuperblock(superblock_));
+}
+
+Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
+  const std::string index_dir = dir_ + "/index";
+  if (!env_.Exists(index_dir + "/CURRENT")) {
+    return Status(Code::kCorrupt, index_dir + "/CURRENT is missing");
+  }
+  CAIRN_ASSIGN_OR_RETURN(was_clean_, CheckAndRemoveCleanMark(env_, index_dir, dir_ + "/clean"));
+  CAIRN_RETURN_IF_ERROR(RepairLogTails(env_, index_dir));
+  reserve_ = std::make_unique<SpaceReserve>(env_, dir_, dir_ + "/reserve");
+  // Opening writes a little, and must be possible on a filesystem that was left full: what the
+  // last process kept back is given up first, and built anew when the index is open.
+  auto old_reserve = env_.Open(dir_ + "/reserve", OpenMode::kReadWrite);
+  if (old_reserve.ok()) CAIRN_RETURN_IF_ERROR((*old_reserve)->Truncate(0));
+  IndexOptions index_options;
+  index_options.cache_bytes = options.index_cache_bytes;
+  SpaceReserve* const reserve = reserve_.get();
+  index_options.on_no_space = [reserve] { return reserve->Release(); };
+  CAIRN_ASSIGN_OR_RETURN(index_, Index::Open(env_, index_dir, index_options));
+  reserve_->Build();
+  auto root = index_->GetInode(kRootInode);
+  if (root.ok()) return Status::Ok();
+  if (root.status().code() != Code::kNotFound) return std::move(root).status();
+  return Status(Code::kCorrupt, index_dir + ": the root directory's record is missing");
+}
+
+Status WarmStore::Close() {
+  const Status health = index_->health();
+  index_.reset();
+  extents_.reset();
+  // A store whose index failed is as after a crash: the next opening must look closely.
+  if (!health.ok()) return health;
+  return WriteCleanMark(env_, dir_ + "/index", dir_ + "/clean");
+}
+
+}  // namespace cairn

@@ -1,0 +1,81 @@
+// WarmStore: a store directory, opened. Owns its lock, superblock, index and extent files.
+//
+//   STORE/superblock    what it is (superblock.h)
+//   STORE/lock          held while a process has the store open
+//   STORE/index/        LevelDB
+//   STORE/extents/      the blocks
+//   STORE/reserve       blocks kept back for the index (space_reserve.h)
+//   STORE/clean         only after a clean close: proof of what the index's logs held
+//
+// Thread-safe; Open and Close by one thread.
+#ifndef CAIRN_SRC_WARM_WARM_STORE_H_
+#define CAIRN_SRC_WARM_WARM_STORE_H_
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "src/base/result.h"
+#include "src/env/env.h"
+#include "src/warm/extent_store.h"
+#include "src/warm/index.h"
+#include "src/warm/space_reserve.h"
+#include "src/warm/superblock.h"
+
+namespace cairn {
+
+struct WarmStoreOptions {
+  // Lay out a new store when the directory is empty or absent.
+  bool create = false;
+  // How long to wait for another process to let go of the store, e.g. a server that is just
+  // closing after its umount.
+  std::chrono::milliseconds lock_wait{0};
+  // What to tell others who find the store locked, e.g. "mounted at /mnt by process 42".
+  std::string holder;
+  uint64_t index_cache_bytes = 32ull << 20;
+};
+
+class WarmStore {
+ public:
+  // `env` outlives the store. Errors: kBusy (names the holder), kNotFound, kCorrupt (names the
+  // file), kUnsupported, kInvalid (the directory holds something else).
+  static Result<std::unique_ptr<WarmStore>> Open(Env& env, const std::string& dir,
+                                                 const WarmStoreOptions& options);
+  // Without Close the store is as after a crash.
+  ~WarmStore();
+
+  // Closes the index and leaves the mark of a clean close. REQUIRES: nothing else is used after.
+  Status Close();
+
+  Env& env() { return env_; }
+  const std::string& dir() const { return dir_; }
+  const Superblock& superblock() const { return superblock_; }
+  Index& index() { return *index_; }
+  ExtentStore& extents() { return *extents_; }
+  SpaceReserve& reserve() { return *reserve_; }
+  // Whether the last process that had the store open closed it.
+  bool was_clean() const { return was_clean_; }
+  Result<SpaceInfo> Space() { return env_.Space(dir_); }
+
+ private:
+  WarmStore(Env& env, std::string dir);
+  Status TakeLock(const WarmStoreOptions& options);
+  // Reads the superblock, or lays out a new store.
+  Status ReadOrFormat(const WarmStoreOptions& options);
+  Status LayOut();
+  Status OpenIndex(const WarmStoreOptions& options);
+
+  Env& env_;
+  const std::string dir_;
+  Superblock superblock_;
+  bool was_clean_ = false;
+  std::unique_ptr<FileLock> lock_;
+  std::unique_ptr<SpaceReserve> reserve_;
+  std::unique_ptr<Index> index_;
+  std::unique_ptr<ExtentStore> extents_;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_WARM_WARM_STORE_H_

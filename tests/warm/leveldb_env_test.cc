@@ -1,0 +1,467 @@
+#include "src/warm/leveldb_env.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <leveldb/cache.h>
+#include <leveldb/db.h>
+#include <leveldb/write_batch.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "src/env/memory_env.h"
+#include "src/warm/log_check.h"
+#include "tests/warm/log_builder.h"
+
+namespace cairn {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::RandomText;
+
+using Model = std::map<std::string, std::string>;
+
+leveldb::Options DbOptions(LevelDbEnv& env) {
+  leveldb::Options options;
+  options.env = &env;
+  options.create_if_missing = true;
+  options.paranoid_checks = true;
+  options.write_buffer_size = 64 * 1024;
+  options.compression = leveldb::kNoCompression;
+  return options;
+}
+
+Result<std::unique_ptr<leveldb::DB>> OpenDb(LevelDbEnv& env, const std::string& dir) {
+  leveldb::DB* db = nullptr;
+  const leveldb::Status status = leveldb::DB::Open(DbOptions(env), dir, &db);
+  if (!status.ok()) return env.FromLevelDb(status, "open");
+  return std::unique_ptr<leveldb::DB>(db);
+}
+
+leveldb::Status PutSynced(leveldb::DB& db, const std::string& key, const std::string& value) {
+  leveldb::WriteOptions options;
+  options.sync = true;
+  return db.Put(options, key, value);
+}
+
+Model ReadAll(leveldb::DB& db) {
+  Model model;
+  const std::unique_ptr<leveldb::Iterator> it(db.NewIterator(leveldb::ReadOptions()));
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    model.emplace(it->key().ToString(), it->value().ToString());
+  }
+  EXPECT_TRUE(it->status().ok()) << it->status().ToString();
+  return model;
+}
+
+// --- The same on both Envs ---
+
+class LevelDbOnEnv : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    if (GetParam()) {
+      std::string pattern = (std::filesystem::temp_directory_path() / "cairn-XXXXXX").string();
+      ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+      scratch_ = pattern;
+      env_ = NewPosixEnv();
+    } else {
+      env_ = std::make_unique<MemoryEnv>();
+    }
+    dir_ = scratch_ + "/db";
+  }
+  void TearDown() override {
+    if (!scratch_.empty()) std::filesystem::remove_all(scratch_);
+  }
+
+  std::string scratch_;
+  std::string dir_;
+  std::unique_ptr<Env> env_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Envs, LevelDbOnEnv, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "Posix" : "Memory"; });
+
+TEST_P(LevelDbOnEnv, KeepsMegabytesThroughCompactionsAndReopening) {
+  std::mt19937_64 random(7);
+  Model model;
+  for (int life = 0; life < 3; ++life) {
+    LevelDbEnv env(*env_);
+    ASSERT_TRUE(RepairLogTails(*env_, dir_).ok());
+    auto db = OpenDb(env, dir_);
+    ASSERT_TRUE(db.ok()) << db.status().ToString();
+    ASSERT_TRUE(ReadAll(**db) == model);
+    for (int i = 0; i < 2500; ++i) {
+      const std::string key = "key" + std::to_string(random() % 3000);
+      const std::string value = RandomText(random, random() % 1500);
+      ASSERT_TRUE((*db)->Put(leveldb::WriteOptions(), key, value).ok());
+      model[key] = value;
+    }
+    (*db)->CompactRange(nullptr, nullptr);
+    EXPECT_TRUE(ReadAll(**db) == model);
+    std::string value;
+    EXPECT_EQ(env.FromLevelDb((*db)->Get({}, "absent", &value), "get").code(), Code::kNotFound);
+  }
+  const auto names = env_->List(dir_);
+  ASSERT_TRUE(names.ok());
+  for (const std::string& name : *names) {
+    EXPECT_NE(name, "LOG") << "LevelDB's messages belong into the log of the process";
+  }
+}
+
+TEST_P(LevelDbOnEnv, ItsLogsAndManifestAreOfTheFormatThatTheCheckKnows) {
+  LevelDbEnv env(*env_);
+  std::mt19937_64 random(8);
+  constexpr int kBatches = 10;
+  {
+    auto db = OpenDb(env, dir_);
+    ASSERT_TRUE(db.ok()) << db.status().ToString();
+    for (int i = 0; i < kBatches; ++i) {
+      ASSERT_TRUE(PutSynced(**db, std::to_string(i), RandomText(random, 6000)).ok());
+    }
+  }
+  const auto names = env_->List(dir_);
+  ASSERT_TRUE(names.ok());
+  int logs = 0;
+  for (const std::string& name : *names) {
+    if (!name.ends_with(".log") && !name.starts_with("MANIFEST-")) continue;
+    int records = 0;
+    const auto count = [&](uint64_t, std::span<const std::byte>) {
+      ++records;
+      return Status::Ok();
+    };
+    const auto check = CheckLog(*env_, dir_ + "/" + name, count);
+    ASSERT_TRUE(check.ok());
+    EXPECT_EQ(check->damage, LogDamage::kNone) << name;
+    if (!name.ends_with(".log")) continue;
+    ++logs;
+    EXPECT_EQ(records, kBatches);
+  }
+  EXPECT_EQ(logs, 1);
+}
+
+TEST_P(LevelDbOnEnv, TheLockKeepsASecondOpenerOut) {
+  LevelDbEnv env(*env_);
+  auto db = OpenDb(env, dir_);
+  ASSERT_TRUE(db.ok());
+  LevelDbEnv other(*env_);
+  EXPECT_EQ(OpenDb(other, dir_).status().code(), Code::kBusy);
+}
+
+// LevelDB calls Flush after each record: a killed process must lose none.
+TEST_P(LevelDbOnEnv, FlushPutsBufferedBytesIntoTheFile) {
+  LevelDbEnv env(*env_);
+  ASSERT_TRUE(env.CreateDir(dir_).ok());
+  leveldb::WritableFile* raw = nullptr;
+  ASSERT_TRUE(env.NewWritableFile(dir_ + "/000001.log", &raw).ok());
+  const std::unique_ptr<leveldb::WritableFile> file(raw);
+  ASSERT_TRUE(file->Append("abc").ok());
+  ASSERT_TRUE(file->Flush().ok());
+  EXPECT_EQ(*env_->ReadWhole(dir_ + "/000001.log", 100), "abc");
+  ASSERT_TRUE(file->Append("defg").ok());
+  ASSERT_TRUE(file->Close().ok());
+  EXPECT_EQ(*env_->ReadWhole(dir_ + "/000001.log", 100), "abcdefg");
+  ASSERT_TRUE(env.NewAppendableFile(dir_ + "/000001.log", &raw).ok());
+  const std::unique_ptr<leveldb::WritableFile> appended(raw);
+  ASSERT_TRUE(appended->Append("h").ok());
+  ASSERT_TRUE(appended->Sync().ok());
+  EXPECT_EQ(*env_->ReadWhole(dir_ + "/000001.log", 100), "abcdefgh");
+}
+
+TEST(LevelDbEnvThreads, AnUnusedOneEndsAndScheduledWorkEndsBeforeIt) {
+  MemoryEnv memory;
+  { LevelDbEnv unused(memory); }
+  std::atomic<int> runs{0};
+  {
+    LevelDbEnv env(memory);
+    const auto run = [](void* counter) { ++*static_cast<std::atomic<int>*>(counter); };
+    for (int i = 0; i < 100; ++i) env.Schedule(run, &runs);
+    env.StartThread(run, &runs);
+  }
+  EXPECT_EQ(runs, 101);
+}
+
+// --- Damage ---
+
+class LevelDbDamage : public ::testing::Test {
+ protected:
+  // A database with its data in tables; returns the path of the largest.
+  std::string MakeTables() {
+    LevelDbEnv env(memory_);
+    auto db = OpenDb(env, "/db");
+    EXPECT_TRUE(db.ok()) << db.status().ToString();
+    std::mt19937_64 random(9);
+    for (int i = 0; i < 400; ++i) {
+      EXPECT_TRUE(PutSynced(**db, "key" + std::to_string(i), RandomText(random, 1000)).ok());
+    }
+    (*db)->CompactRange(nullptr, nullptr);
+    std::string largest;
+    uint64_t largest_size = 0;
+    for (const std::string& path : memory_.AllFiles()) {
+      const uint64_t size = memory_.Info(path)->size;
+      if (path.ends_with(".ldb") && size > largest_size) {
+        largest = path;
+        largest_size = size;
+      }
+    }
+    EXPECT_FALSE(largest.empty());
+    return largest;
+  }
+
+  // Opens and reads everything; the first error.
+  Status ReadEverything() {
+    LevelDbEnv env(memory_);
+    auto db = OpenDb(env, "/db");
+    if (!db.ok()) return db.status();
+    const std::unique_ptr<leveldb::Iterator> it((*db)->NewIterator(leveldb::ReadOptions()));
+    row_count_ = 0;
+    for (it->SeekToFirst(); it->Valid(); it->Next()) ++row_count_;
+    return env.FromLevelDb(it->status(), "walk");
+  }
+
+  MemoryEnv memory_;
+  int row_count_ = 0;  // that ReadEverything found
+};
+
+TEST_F(LevelDbDamage, AFlippedByteInATableNamesTheTable) {
+  const std::string table = MakeTables();
+  ASSERT_TRUE(ReadEverything().ok());
+  const uint64_t size = memory_.Info(table)->size;
+  for (uint64_t at = 0; at < size; at += at + 300 < size ? 4001 : 1) {
+    if (size - at <= 40 && size - at > 8) continue;  // padding of the footer holds nothing
+    ASSERT_TRUE(memory_.FlipByte(table, at).ok());
+    const Status status = ReadEverything();
+    EXPECT_EQ(status.code(), Code::kCorrupt) << at << ": " << status.ToString();
+    EXPECT_THAT(status.context(), HasSubstr(table)) << at;
+    ASSERT_TRUE(memory_.FlipByte(table, at).ok());
+  }
+  EXPECT_TRUE(ReadEverything().ok());
+}
+
+TEST_F(LevelDbDamage, ATruncatedTableNamesTheTable) {
+  const std::string table = MakeTables();
+  const uint64_t size = memory_.Info(table)->size;
+  for (const uint64_t cut : {size - 1, size - 48, size / 2, uint64_t{1}, uint64_t{0}}) {
+    ASSERT_TRUE(memory_.TruncateBehindBack(table, cut).ok());
+    const Status status = ReadEverything();
+    EXPECT_EQ(status.code(), Code::kCorrupt) << cut << ": " << status.ToString();
+    EXPECT_THAT(status.context(), HasSubstr(table)) << cut;
+  }
+}
+
+TEST_F(LevelDbDamage, DamageMetByACompactionNamesTheTable) {
+  const std::string table = MakeTables();
+  LevelDbEnv env(memory_);
+  auto db = OpenDb(env, "/db");
+  ASSERT_TRUE(db.ok());
+  ASSERT_TRUE(memory_.FlipByte(table, 5000).ok());
+  // So that the compaction has something to merge into the table.
+  for (const char* key : {"key0", "key999"}) ASSERT_TRUE(PutSynced(**db, key, "new").ok());
+  (*db)->CompactRange(nullptr, nullptr);
+  const Status status = env.FromLevelDb(PutSynced(**db, "key", "value"), "put");
+  EXPECT_EQ(status.code(), Code::kCorrupt) << status.ToString();
+  EXPECT_THAT(status.context(), HasSubstr(table));
+}
+
+// LevelDB would say "not found" for the key.
+TEST_F(LevelDbDamage, ATableThatVanishesIsNotAnAbsentKey) {
+  const std::string table = MakeTables();
+  LevelDbEnv env(memory_);
+  auto db = OpenDb(env, "/db");
+  ASSERT_TRUE(db.ok());
+  ASSERT_TRUE(memory_.RemoveBehindBack(table).ok());
+  int damaged = 0;
+  for (int i = 0; i < 400; ++i) {
+    std::string value;
+    const Status status = env.FromLevelDb((*db)->Get({}, "key" + std::to_string(i), &value), "get");
+    if (status.ok()) continue;
+    ASSERT_EQ(status.code(), Code::kCorrupt) << status.ToString();
+    EXPECT_THAT(status.context(), HasSubstr(table));
+    ++damaged;
+  }
+  EXPECT_GT(damaged, 0);
+}
+
+TEST_F(LevelDbDamage, AMessageWithoutAFileGetsTheOneReadLast) {
+  MakeTables();
+  ASSERT_TRUE(testing::WriteFile(memory_, "/db/CURRENT", "MANIFEST-000002").ok());
+  const Status status = ReadEverything();
+  EXPECT_EQ(status.code(), Code::kCorrupt);
+  EXPECT_THAT(status.context(), HasSubstr("/db/CURRENT"));
+}
+
+// LevelDB would take it for absent and begin a new database there.
+TEST_F(LevelDbDamage, ACurrentThatCannotBeLookedAtIsNotAbsent) {
+  MakeTables();
+  Fault fault;
+  fault.ops = Op::kQuery;
+  fault.forever = true;
+  fault.path_contains = "/CURRENT";
+  memory_.AddFault(fault);
+  EXPECT_TRUE(ReadEverything().ok());
+  EXPECT_EQ(row_count_, 400);
+  EXPECT_GE(memory_.fired_fault_count(), 1u);
+  memory_.ClearFaults();
+  fault.ops = Op::kOpen;
+  memory_.AddFault(fault);
+  EXPECT_EQ(ReadEverything().code(), Code::kIo);
+}
+
+// --- Errors while writing ---
+
+class LevelDbFullDisk : public ::testing::TestWithParam<Op> {};
+
+INSTANTIATE_TEST_SUITE_P(Ops, LevelDbFullDisk,
+                         ::testing::Values(Op::kWrite, Op::kSync, Op::kOpen, Op::kSyncDir,
+                                           Op::kRename));
+
+Fault NoSpace(OpSet ops, uint64_t nth) {
+  Fault fault;
+  fault.ops = ops;
+  fault.nth = nth;
+  fault.error = ENOSPC;
+  fault.written_bytes = 5;
+  // Opening for reading needs no space; logs of a new database are opened for writing only.
+  if (ops.Has(Op::kOpen)) fault.path_contains = ".log";
+  return fault;
+}
+
+TEST_P(LevelDbFullDisk, AFreedReserveLetsEveryOperationGoOn) {
+  for (uint64_t nth = 1; nth < 60; nth += 3) {
+    MemoryEnv memory;
+    int calls = 0;
+    LevelDbEnv env(memory, [&] { return ++calls > 0; });
+    Model model;
+    {
+      ASSERT_TRUE(memory.CreateDir("/db").ok());
+      ASSERT_TRUE(memory.SyncDir("/").ok());
+      memory.AddFault(NoSpace(GetParam(), nth));
+      auto db = OpenDb(env, "/db");
+      ASSERT_TRUE(db.ok()) << nth << ": " << db.status().ToString();
+      std::mt19937_64 random(nth);
+      for (int i = 0; i < 150; ++i) {
+        const std::string key = std::to_string(i);
+        model[key] = RandomText(random, 1000);
+        const leveldb::Status status = PutSynced(**db, key, model[key]);
+        ASSERT_TRUE(status.ok()) << nth << ": " << status.ToString();
+      }
+    }
+    EXPECT_EQ(static_cast<uint64_t>(calls), memory.fired_fault_count());
+    memory.ClearFaults();
+    memory.PowerCut(nth);
+    ASSERT_TRUE(RepairLogTails(memory, "/db").ok());
+    auto db = OpenDb(env, "/db");
+    ASSERT_TRUE(db.ok()) << nth << ": " << db.status().ToString();
+    EXPECT_TRUE(ReadAll(**db) == model) << nth;
+  }
+}
+
+TEST_P(LevelDbFullDisk, WithoutAReserveTheCodeComesBack) {
+  MemoryEnv memory;
+  int calls = 0;
+  LevelDbEnv env(memory, [&] {
+    ++calls;
+    return false;
+  });
+  Fault fault = NoSpace(GetParam(), 1);
+  fault.forever = true;
+  ASSERT_TRUE(memory.CreateDir("/db").ok());
+  memory.AddFault(fault);
+  const Status status = OpenDb(env, "/db").status();
+  EXPECT_EQ(status.code(), Code::kNoSpace) << status.ToString();
+  EXPECT_THAT(status.context(), HasSubstr("/db"));
+  EXPECT_GE(calls, 1);
+}
+
+TEST(LevelDbWriteErrors, ASyncThatFailedForSpaceWritesTheDataAgain) {
+  MemoryEnv memory;
+  LevelDbEnv env(memory, [] { return true; });
+  leveldb::WritableFile* raw = nullptr;
+  ASSERT_TRUE(env.NewWritableFile("/000001.log", &raw).ok());
+  const std::unique_ptr<leveldb::WritableFile> file(raw);
+  ASSERT_TRUE(file->Append("synced").ok());
+  ASSERT_TRUE(file->Sync().ok());
+  ASSERT_TRUE(file->Append("lost").ok());
+  ASSERT_TRUE(file->Flush().ok());
+  memory.AddFault(NoSpace(Op::kSync, 1));
+  const uint64_t before = memory.operation_count(Op::kWrite);
+  ASSERT_TRUE(file->Sync().ok());
+  EXPECT_EQ(memory.operation_count(Op::kWrite), before + 1);
+  EXPECT_EQ(*memory.DurableBytes("/000001.log"), "syncedlost");
+}
+
+class LevelDbStickyErrors : public ::testing::TestWithParam<Op> {};
+
+INSTANTIATE_TEST_SUITE_P(Ops, LevelDbStickyErrors, ::testing::Values(Op::kWrite, Op::kSync));
+
+// One failed append, then a working disk: LevelDB alone would go on with a log out of step.
+TEST_P(LevelDbStickyErrors, AfterAFailedAppendNothingIsWrittenUntilReopened) {
+  MemoryEnv memory;
+  LevelDbEnv env(memory);
+  {
+    auto db = OpenDb(env, "/db");
+    ASSERT_TRUE(db.ok());
+    ASSERT_TRUE(PutSynced(**db, "before", "1").ok());
+    Fault fault;
+    fault.ops = GetParam();
+    fault.written_bytes = 9;
+    fault.path_contains = ".log";
+    memory.AddFault(fault);
+    EXPECT_EQ(env.FromLevelDb(PutSynced(**db, "failed", "2"), "put").code(), Code::kIo);
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(env.FromLevelDb(PutSynced(**db, "after", "3"), "put").code(), Code::kIo);
+      // Asks for a new log.
+      (*db)->CompactRange(nullptr, nullptr);
+    }
+  }
+  EXPECT_EQ(memory.fired_fault_count(), 1u);
+  ASSERT_TRUE(RepairLogTails(memory, "/db").ok());
+  auto db = OpenDb(env, "/db");
+  ASSERT_TRUE(db.ok()) << db.status().ToString();
+  const Model model = ReadAll(**db);
+  EXPECT_TRUE(model.contains("before"));
+  EXPECT_FALSE(model.contains("after"));
+  EXPECT_TRUE(PutSynced(**db, "again", "4").ok());
+}
+
+TEST(LevelDbDurability, TheFirstSyncMakesContentsThenNameDurable) {
+  MemoryEnv memory;
+  LevelDbEnv env(memory);
+  leveldb::WritableFile* raw = nullptr;
+  ASSERT_TRUE(env.NewWritableFile("/000001.log", &raw).ok());
+  const std::unique_ptr<leveldb::WritableFile> file(raw);
+  std::vector<Op> order;
+  memory.SetHook([&](Op op, const std::string&) {
+    if (op == Op::kSync || op == Op::kSyncDir) order.push_back(op);
+  });
+  ASSERT_TRUE(file->Append("a").ok());
+  EXPECT_EQ(memory.DurableBytes("/000001.log").status().code(), Code::kNotFound);
+  ASSERT_TRUE(file->Sync().ok());
+  EXPECT_EQ(*memory.DurableBytes("/000001.log"), "a");
+  ASSERT_TRUE(file->Append("b").ok());
+  ASSERT_TRUE(file->Sync().ok());
+  EXPECT_EQ(order, (std::vector<Op>{Op::kSync, Op::kSyncDir, Op::kSync}));
+}
+
+TEST(LevelDbErrors, AreMappedBackByKind) {
+  MemoryEnv memory;
+  LevelDbEnv env(memory);
+  const auto map = [&](const leveldb::Status& s) { return env.FromLevelDb(s, "what").code(); };
+  EXPECT_EQ(map(leveldb::Status::OK()), Code::kOk);
+  EXPECT_EQ(map(leveldb::Status::NotFound("x")), Code::kNotFound);
+  EXPECT_EQ(map(leveldb::Status::Corruption("x")), Code::kCorrupt);
+  EXPECT_EQ(map(leveldb::Status::InvalidArgument("x")), Code::kInvalid);
+  EXPECT_EQ(map(leveldb::Status::NotSupported("x")), Code::kUnsupported);
+  EXPECT_EQ(map(leveldb::Status::IOError("x")), Code::kIo);
+  const leveldb::Status reported = env.Report(Status(Code::kReadOnly, "/a: write", EROFS));
+  const Status back = env.FromLevelDb(reported, "what");
+  EXPECT_EQ(back.code(), Code::kReadOnly);
+  EXPECT_EQ(back.sys_errno(), EROFS);
+  EXPECT_EQ(back.context(), "what: /a: write");
+}
+
+}  // namespace
+}  // namespace cairn
