@@ -1,0 +1,129 @@
+#include "src/volume/disk_volume.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/base/log.h"
+
+namespace cairn {
+
+DiskVolume::DiskVolume(VolumeContext& context, InodeId inode)
+    : context_(context),
+      inode_(inode),
+      map_(*context.budget,
+           [this](uint64_t number, ChunkLeaf& leaf) { return LoadLeaf(number, leaf); }),
+      extents_(context.store->extents()) {}
+
+DiskVolume::~DiskVolume() = default;
+
+Result<std::shared_ptr<DiskVolume>> DiskVolume::Load(VolumeContext& context, InodeId inode) {
+  std::shared_ptr<DiskVolume> volume(new DiskVolume(context, inode));
+  CAIRN_RETURN_IF_ERROR(volume->LoadState());
+  return volume;
+}
+
+Status DiskVolume::LoadState() {
+  Index& index = context_.store->index();
+  CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, index.GetInode(inode_));
+  if (record.kind != FileKind::kVolume) {
+    return Status(Code::kIsDirectory, fmt::format("inode {}", inode_.value()));
+  }
+  auto lineage = Lineage::Load(index, record.branch);
+  if (!lineage.ok()) {
+    return std::move(lineage).status().WithPrefix(fmt::format("volume {}", inode_.value()));
+  }
+  lineage_ = std::move(*lineage);
+  record_ = record;
+  head_ = lineage_.head();
+  size_.store(record.size);
+  mtime_ns_.store(record.mtime_ns);
+  ctime_ns_.store(record.ctime_ns);
+  CAIRN_RETURN_IF_ERROR(extents_.Reset(index, lineage_));
+  if (context_.read_only || context_.store->was_clean()) return Status::Ok();
+  return TrimBehindEnd();
+}
+
+// A write behind the end that was not acknowledged may have left bytes there whose size never
+// became durable. They must not show when the volume grows later.
+Status DiskVolume::TrimBehindEnd() {
+  const uint64_t size = size_.load();
+  IndexBatch batch;
+  CAIRN_RETURN_IF_ERROR(DeleteVersionsFrom(ChunkIndex(ChunkCount(size)), batch));
+  CAIRN_RETURN_IF_ERROR(context_.store->index().Commit(batch));
+  if (size % kChunkSize == 0) return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadIfAny(SegmentOf(size)));
+  if (file == nullptr) return Status::Ok();
+  return file->PunchHole(OffsetInSegment(size), RoundUpToChunk(size) - size);
+}
+
+Status DiskVolume::LoadLeaf(uint64_t number, ChunkLeaf& leaf) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+  // What is pending is looked at before the index: a change that becomes durable in between is
+  // found in both places, never in none. Nobody adds to these chunks before the leaf is there.
+  const ChunkIndex first(number * ChunkLeaf::kChunks);
+  const ChunkIndex last(first.value() + ChunkLeaf::kChunks - 1);
+  std::vector<std::pair<ChunkIndex, BlockMask>> pending;
+  {
+    MutexLock lock(pending_mu_);
+    pending_.ForEach(first, last, [&](ChunkIndex chunk, const PendingIndex::Chunk& state) {
+      pending.emplace_back(chunk, state.extent);
+    });
+  }
+  CAIRN_RETURN_IF_ERROR(lineage_.LoadLeaf(context_.store->index(), number, leaf));
+  for (const auto& [chunk, head] : pending) leaf.Head(chunk).store(head, std::memory_order_relaxed);
+  return Status::Ok();
+}
+
+DiskVolume::ChunkRange DiskVolume::RangeAt(uint64_t offset, uint64_t end) {
+  const ChunkIndex chunk = ChunkOf(offset);
+  const uint64_t start = ChunkStart(chunk);
+  return {chunk, offset - start, std::min(end - start, kChunkSize)};
+}
+
+InodeRecord DiskVolume::RecordLocked() {
+  InodeRecord record = record_;
+  record.size = size_.load(std::memory_order_acquire);
+  record.mtime_ns = mtime_ns_.load(std::memory_order_relaxed);
+  record.ctime_ns = ctime_ns_.load(std::memory_order_relaxed);
+  return record;
+}
+
+InodeRecord DiskVolume::Record() {
+  MutexLock lock(record_mu_);
+  return RecordLocked();
+}
+
+Status DiskVolume::CommitRecord(IndexBatch& batch,
+                                const std::function<void(InodeRecord&)>& change) {
+  return CommitRecordBy(batch, change, [&] { return context_.store->index().Commit(batch); });
+}
+
+Status DiskVolume::CommitRecordBy(IndexBatch& batch,
+                                  const std::function<void(InodeRecord&)>& change,
+                                  const std::function<Status()>& commit) {
+  MutexLock commit_lock(commit_mu_);
+  InodeRecord record = Record();
+  change(record);
+  batch.PutInode(inode_, record);
+  CAIRN_RETURN_IF_ERROR(commit());
+  MutexLock lock(record_mu_);
+  record_ = record;
+  mtime_ns_.store(record.mtime_ns, std::memory_order_relaxed);
+  ctime_ns_.store(record.ctime_ns, std::memory_order_relaxed);
+  return Status::Ok();
+}
+
+Status DiskVolume::SyncTimes() {
+  if (context_.read_only || retired_.load() || !Health().ok()) return Status::Ok();
+  if (!times_dirty_.exchange(false)) return Status::Ok();
+  IndexBatch batch;
+  return CommitRecord(batch, [](InodeRecord&) {});
+}
+
+void DiskVolume::Retire() {
+  GateClosure closure(gate_);
+  retired_.store(true);
+  refuses_writes_.store(true);
+}
+
+}  // namespace cairn

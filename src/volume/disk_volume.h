@@ -1,0 +1,210 @@
+// DiskVolume: the I/O path of a volume on the warm tier.
+//
+// Reads and writes enter the volume's gate and run side by side; what changes the shape of the
+// volume (truncation, zeroing, reservation) closes it. The order on which crash safety rests:
+//
+//   write     bytes into the extent file -> index change into the journal and pending_ -> visible
+//             in the chunk map -> acknowledged
+//   sync      take pending_ -> sync the extent files -> commit the index records (synced)
+//   truncate  sync -> index without the cut-off chunks, and the size (synced) -> punch the bytes
+//
+// so an index record is never durable before the bytes it speaks of, and bytes are never freed
+// while a durable record speaks of them.
+//
+// Lock order: gate, chunk lock, sync slot, commit_mu_, record_mu_, pending_mu_ (ARCHITECTURE.md has
+// the ranks). A writer that waits for room in the journal holds gate and chunk lock and waits for
+// syncs, so whoever holds the sync slot must not append to the journal.
+#ifndef CAIRN_SRC_VOLUME_DISK_VOLUME_H_
+#define CAIRN_SRC_VOLUME_DISK_VOLUME_H_
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "src/base/gate.h"
+#include "src/base/mutex.h"
+#include "src/volume/chunk_map.h"
+#include "src/volume/extent_set.h"
+#include "src/volume/lineage.h"
+#include "src/volume/pending_index.h"
+#include "src/volume/volume.h"
+#include "src/volume/volume_context.h"
+#include "src/warm/index.h"
+
+namespace cairn {
+
+class DiskVolume final : public Volume {
+ public:
+  // Loads the volume `inode`. kNotFound, kIsDirectory, kCorrupt. `context` outlives it.
+  static Result<std::shared_ptr<DiskVolume>> Load(VolumeContext& context, InodeId inode);
+  ~DiskVolume() override;
+
+  InodeId inode() const override { return inode_; }
+  uint64_t size() const override { return size_.load(std::memory_order_acquire); }
+  Result<size_t> Read(uint64_t offset, std::span<std::byte> out) override;
+  Result<size_t> Write(uint64_t offset, std::span<const std::byte> data) override;
+  Status Sync() override;
+  Status Zero(uint64_t offset, uint64_t length, bool keep_size) override;
+  Status Allocate(uint64_t offset, uint64_t length, bool keep_size) override;
+  Status Truncate(uint64_t size) override;
+  Result<uint64_t> SeekData(uint64_t offset) override;
+  Result<uint64_t> SeekHole(uint64_t offset) override;
+
+  // The file record as it is now, with size and times.
+  InodeRecord Record();
+  // Changes the record together with what else is in `batch`, durably, and shows the change when
+  // the commit succeeded. Size, branch and kind are not `change`'s to touch.
+  Status CommitRecord(IndexBatch& batch, const std::function<void(InodeRecord&)>& change);
+  // The same with a commit of the caller's, e.g. one that brings in a second volume's record.
+  Status CommitRecordBy(IndexBatch& batch, const std::function<void(InodeRecord&)>& change,
+                        const std::function<Status()>& commit);
+  // Writes out times that changed since the record was last written, if any.
+  Status SyncTimes();
+  Result<uint64_t> AllocatedBytes() { return extents_.AllocatedBytes(); }
+  // Whether something would be lost if the machine stopped now; whether the journal speaks of it.
+  bool NeedsSync();
+  bool HasPendingIndex();
+  // The volume is gone: waits for I/O inside, then refuses all with kStale.
+  void Retire();
+  // Why the volume refuses writes; OK when it does not.
+  Status Health();
+
+ private:
+  // Bytes of one chunk.
+  struct ChunkRange {
+    ChunkIndex chunk;
+    uint64_t begin = 0;  // within the chunk
+    uint64_t end = 0;
+    uint64_t offset() const { return ChunkStart(chunk) + begin; }
+    uint64_t length() const { return end - begin; }
+    BlockMask touched() const { return BlocksTouched(begin, end); }
+  };
+  // Consecutive bytes of the head's extent file that are read or written by one call.
+  struct Run {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+  };
+
+  DiskVolume(VolumeContext& context, InodeId inode);
+  Status LoadState() CAIRN_NO_THREAD_SAFETY_ANALYSIS;
+  // Removes what a crash may have left behind the volume's end.
+  Status TrimBehindEnd() CAIRN_NO_THREAD_SAFETY_ANALYSIS;
+  Status LoadLeaf(uint64_t number, ChunkLeaf& leaf);
+  static ChunkRange RangeAt(uint64_t offset, uint64_t end);
+  Mutex& ChunkLock(ChunkIndex chunk) { return chunk_locks_[chunk.value() % kChunkLocks]; }
+
+  // volume_read.cc
+  Status ReadRun(const Run& run, uint64_t origin, std::span<std::byte> out)
+      CAIRN_REQUIRES_SHARED(gate_);
+  // Any mixture of head, lower pieces and nothing.
+  Status ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask head,
+                   std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
+  Status ReadLower(const LowerPiece& piece, uint64_t offset, std::span<std::byte> out)
+      CAIRN_REQUIRES_SHARED(gate_);
+
+  // volume_write.cc
+  Status CheckWritable();
+  Status WriteInside(uint64_t offset, std::span<const std::byte> data, uint64_t& done)
+      CAIRN_REQUIRES_SHARED(gate_);
+  Status WriteRun(const Run& run, uint64_t origin, std::span<const std::byte> data)
+      CAIRN_REQUIRES_SHARED(gate_);
+  // Some touched block is not in the head yet.
+  Status WriteFirstTouch(ChunkLeaf& leaf, const ChunkRange& range, std::span<const std::byte> data)
+      CAIRN_REQUIRES_SHARED(gate_);
+  Status WriteComposed(ChunkLeaf& leaf, ExtentFile& file, const ChunkRange& range, BlockMask head,
+                       std::span<const std::byte> data) CAIRN_REQUIRES_SHARED(gate_);
+  // Acknowledges that the head holds the blocks `head` of `chunk`. REQUIRES: the chunk's lock, and
+  // the bytes are in the extent file.
+  void RecordBlocks(ChunkLeaf& leaf, ChunkIndex chunk, BlockMask head) CAIRN_REQUIRES_SHARED(gate_);
+  void ExtendTo(uint64_t end) CAIRN_REQUIRES_SHARED(gate_);
+  // Says in the journal what the size is about to become by a truncation, so that what it said
+  // before of the size does not outlive that.
+  void JournalSize(uint64_t size);
+  void TouchTimes();
+  // Makes the blocks of `mask` holes in `file`, unless they are.
+  Status ClearLeftovers(ExtentFile& file, ChunkIndex chunk, BlockMask mask);
+
+  // volume_shape.cc
+  Status ZeroInside(uint64_t offset, uint64_t end) CAIRN_REQUIRES(gate_);
+  Status ZeroChunk(const ChunkRange& range) CAIRN_REQUIRES(gate_);
+  Status ZeroEdge(uint64_t offset, uint64_t end) CAIRN_REQUIRES(gate_);
+  Status PunchHead(ChunkIndex chunk, BlockMask mask) CAIRN_REQUIRES(gate_);
+  Status Shrink(uint64_t size) CAIRN_REQUIRES(gate_);
+  Status ShrinkToNothing() CAIRN_REQUIRES(gate_);
+  Status DeleteVersionsFrom(ChunkIndex first, IndexBatch& batch) CAIRN_REQUIRES(gate_);
+  Status PunchSegmentsFrom(uint64_t offset, uint64_t old_size) CAIRN_REQUIRES(gate_);
+  Status Grow(uint64_t size) CAIRN_REQUIRES(gate_);
+  Status AllocateChunk(const ChunkRange& range) CAIRN_REQUIRES(gate_);
+
+  // volume_seek.cc
+  // The first chunk in [from, end) that is not all absent.
+  Result<std::optional<ChunkIndex>> FirstPresent(ChunkIndex from, ChunkIndex end)
+      CAIRN_REQUIRES_SHARED(gate_);
+  Result<std::optional<ChunkIndex>> FirstRecorded(ChunkIndex from) CAIRN_REQUIRES_SHARED(gate_);
+  // The first byte of data (or of a hole) in the range; its end when there is none.
+  Result<uint64_t> SeekInChunk(const ChunkRange& range, bool data) CAIRN_REQUIRES_SHARED(gate_);
+
+  // volume_sync.cc
+  // The right to sync, or to keep others from syncing: one at a time.
+  class SyncSlot {
+   public:
+    explicit SyncSlot(DiskVolume& volume);
+    ~SyncSlot();
+
+   private:
+    DiskVolume& volume_;
+  };
+  // REQUIRES: the sync slot. Poisons the volume when it fails.
+  Status SyncHoldingSlot();
+  Status SyncAndCommit();
+  Status CommitPending(const PendingIndex::Chunks& chunks, bool with_record, IndexBatch& batch);
+  InodeRecord RecordLocked() CAIRN_REQUIRES(record_mu_);
+  void Poison(const Status& why);
+
+  static constexpr uint64_t kChunkLocks = 64;
+
+  VolumeContext& context_;
+  const InodeId inode_;
+
+  Gate gate_;
+  ChunkMap map_;
+  ExtentSet extents_;
+  std::array<Mutex, kChunkLocks> chunk_locks_;
+  // Changed with the gate closed only.
+  Lineage lineage_ CAIRN_GUARDED_BY(gate_);
+
+  std::atomic<uint64_t> size_{0};
+  std::atomic<int64_t> mtime_ns_{0};
+  std::atomic<int64_t> ctime_ns_{0};
+  std::atomic<bool> times_dirty_{false};
+  std::atomic<bool> refuses_writes_{false};
+  std::atomic<bool> retired_{false};
+
+  // Held across the commit of the file record, so that records reach the index in the order of
+  // their changes.
+  Mutex commit_mu_;
+  Mutex record_mu_;
+  InodeRecord record_ CAIRN_GUARDED_BY(record_mu_);  // size and times: see above
+
+  Mutex pending_mu_;
+  PendingIndex pending_ CAIRN_GUARDED_BY(pending_mu_);
+  bool size_dirty_ CAIRN_GUARDED_BY(pending_mu_) = false;
+  // Of the branch that record_ names; what the pending changes are about.
+  Lineage::Level head_ CAIRN_GUARDED_BY(pending_mu_);
+
+  // One sync runs at a time; those who come meanwhile share the next one.
+  Mutex sync_mu_;
+  CondVar sync_done_;
+  bool sync_running_ CAIRN_GUARDED_BY(sync_mu_) = false;
+  uint64_t syncs_started_ CAIRN_GUARDED_BY(sync_mu_) = 0;
+  uint64_t syncs_done_ CAIRN_GUARDED_BY(sync_mu_) = 0;
+
+  Mutex health_mu_;
+  Status health_ CAIRN_GUARDED_BY(health_mu_);
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_DISK_VOLUME_H_

@@ -1,0 +1,115 @@
+#include "src/volume/extent_set.h"
+
+namespace cairn {
+
+Status ExtentSet::Reset(Index& index, const Lineage& lineage) {
+  std::map<ExtentId, uint64_t> known_sizes;
+  for (const Lineage::Level& level : lineage.levels()) {
+    CAIRN_RETURN_IF_ERROR(index.ForEachExtent(level.branch, [&](const ExtentId& id, uint64_t size) {
+      if (id.epoch <= level.epoch) known_sizes[id] = size;
+      return true;
+    }));
+  }
+  MutexLock lock(mu_);
+  for (auto& file : head_) file.store(nullptr, std::memory_order_release);
+  open_.clear();
+  head_level_ = lineage.head();
+  known_sizes_ = std::move(known_sizes);
+  return Status::Ok();
+}
+
+Result<ExtentFile*> ExtentSet::OpenHead(SegmentIndex segment, ExtentStore::Mode mode) {
+  // Held across the opening of a file: once a segment and load.
+  MutexLock lock(mu_);
+  if (ExtentFile* const file = head_[segment.value()].load(std::memory_order_acquire)) return file;
+  const ExtentId id = HeadId(segment);
+  const auto known = known_sizes_.find(id);
+  if (known != known_sizes_.end()) mode = ExtentStore::Mode::kMustExist;
+  const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
+  CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, mode, known_size));
+  ExtentFile* const pointer = file.get();
+  open_[id] = std::move(file);
+  head_[segment.value()].store(pointer, std::memory_order_release);
+  return pointer;
+}
+
+Result<ExtentFile*> ExtentSet::HeadIfAny(SegmentIndex segment) {
+  if (ExtentFile* const file = head_[segment.value()].load(std::memory_order_acquire)) return file;
+  {
+    MutexLock lock(mu_);
+    if (!known_sizes_.contains(HeadId(segment))) return nullptr;
+  }
+  return OpenHead(segment, ExtentStore::Mode::kMustExist);
+}
+
+Result<ExtentFile*> ExtentSet::Lower(const ExtentId& id) {
+  MutexLock lock(mu_);
+  const auto found = open_.find(id);
+  if (found != open_.end()) return found->second.get();
+  const auto known = known_sizes_.find(id);
+  const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
+  CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, ExtentStore::Mode::kMustExist, known_size));
+  ExtentFile* const pointer = file.get();
+  open_[id] = std::move(file);
+  return pointer;
+}
+
+Result<std::vector<ExtentSet::Recorded>> ExtentSet::Sync(IndexBatch& batch) {
+  std::vector<std::pair<ExtentId, std::shared_ptr<ExtentFile>>> files;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [id, file] : open_) {
+      if (id.branch == head_level_.branch && id.epoch == head_level_.epoch) {
+        files.emplace_back(id, file);
+      }
+    }
+  }
+  std::vector<Recorded> recorded;
+  for (const auto& [id, file] : files) {
+    // Taken before the sync, hence durable after it.
+    const uint64_t size = file->size();
+    CAIRN_RETURN_IF_ERROR(file->Sync());
+    MutexLock lock(mu_);
+    const auto known = known_sizes_.find(id);
+    if (known != known_sizes_.end() && known->second >= size) continue;
+    batch.PutExtent(id, size);
+    recorded.push_back({id.segment, size});
+  }
+  return recorded;
+}
+
+void ExtentSet::NoteRecorded(const std::vector<Recorded>& recorded) {
+  MutexLock lock(mu_);
+  for (const Recorded& record : recorded) known_sizes_[HeadId(record.segment)] = record.size;
+}
+
+bool ExtentSet::dirty() const {
+  for (const auto& slot : head_) {
+    const ExtentFile* const file = slot.load(std::memory_order_acquire);
+    if (file != nullptr && file->dirty()) return true;
+  }
+  return false;
+}
+
+Result<uint64_t> ExtentSet::AllocatedBytes() {
+  std::vector<ExtentId> ids;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [id, size] : known_sizes_) ids.push_back(id);
+    for (const auto& [id, file] : open_) {
+      if (!known_sizes_.contains(id)) ids.push_back(id);
+    }
+  }
+  uint64_t bytes = 0;
+  for (const ExtentId& id : ids) {
+    auto info = store_.Info(id);
+    if (info.ok()) {
+      bytes += info->allocated_bytes;
+    } else if (info.status().code() != Code::kNotFound) {
+      return std::move(info).status();
+    }
+  }
+  return bytes;
+}
+
+}  // namespace cairn

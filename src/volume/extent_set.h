@@ -1,0 +1,83 @@
+// The extent files that one volume reads and writes, opened as they are needed.
+#ifndef CAIRN_SRC_VOLUME_EXTENT_SET_H_
+#define CAIRN_SRC_VOLUME_EXTENT_SET_H_
+
+#include <array>
+#include <atomic>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "src/base/mutex.h"
+#include "src/base/result.h"
+#include "src/volume/lineage.h"
+#include "src/warm/extent_store.h"
+#include "src/warm/index.h"
+
+namespace cairn {
+
+// Thread-safe. Pointers that it gives out stay good until Reset.
+class ExtentSet {
+ public:
+  static constexpr uint64_t kSegments = kMaxVolumeSize / kSegmentSize;
+
+  explicit ExtentSet(ExtentStore& store) : store_(store) {}
+
+  // Starts over with the extent records of `lineage`. REQUIRES: the volume's gate is closed (or
+  // nobody knows the volume yet).
+  Status Reset(Index& index, const Lineage& lineage);
+
+  // The current epoch's file of a segment, created when there is none.
+  Result<ExtentFile*> HeadForWriting(SegmentIndex segment) {
+    ExtentFile* const file = head_[segment.value()].load(std::memory_order_acquire);
+    if (file != nullptr) [[likely]] {
+      return file;
+    }
+    return OpenHead(segment, ExtentStore::Mode::kCreate);
+  }
+  // The same for a segment of which the index has versions: a missing file is kCorrupt.
+  Result<ExtentFile*> HeadForReading(SegmentIndex segment) {
+    ExtentFile* const file = head_[segment.value()].load(std::memory_order_acquire);
+    if (file != nullptr) [[likely]] {
+      return file;
+    }
+    return OpenHead(segment, ExtentStore::Mode::kMustExist);
+  }
+  // The current epoch's file if there is one, open or not; null if not.
+  Result<ExtentFile*> HeadIfAny(SegmentIndex segment);
+  // A file of an older epoch or a parent branch.
+  Result<ExtentFile*> Lower(const ExtentId& id);
+
+  // Makes everything durable that was written to the head's files; adds to `batch` what the index
+  // does not know of them yet, which NoteRecorded is to be told when the batch was committed.
+  struct Recorded {
+    SegmentIndex segment;
+    uint64_t size = 0;
+  };
+  Result<std::vector<Recorded>> Sync(IndexBatch& batch);
+  void NoteRecorded(const std::vector<Recorded>& recorded);
+  bool dirty() const;
+
+  // What all the files hold on their filesystem.
+  Result<uint64_t> AllocatedBytes();
+
+ private:
+  Result<ExtentFile*> OpenHead(SegmentIndex segment, ExtentStore::Mode mode);
+  ExtentId HeadId(SegmentIndex segment) const CAIRN_REQUIRES(mu_) {
+    return {head_level_.branch, head_level_.epoch, segment};
+  }
+
+  ExtentStore& store_;
+
+  std::array<std::atomic<ExtentFile*>, kSegments> head_{};
+
+  mutable Mutex mu_;
+  Lineage::Level head_level_ CAIRN_GUARDED_BY(mu_);
+  std::map<ExtentId, std::shared_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
+  // The index's extent records: files that must exist, and how long they must be.
+  std::map<ExtentId, uint64_t> known_sizes_ CAIRN_GUARDED_BY(mu_);
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_EXTENT_SET_H_

@@ -1,0 +1,265 @@
+#include "src/volume/filesystem.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "src/base/log.h"
+#include "src/volume/error_board.h"
+#include "src/volume/journal_replay.h"
+#include "src/volume/maintenance.h"
+#include "src/volume/namespace.h"
+#include "src/volume/policy.h"
+#include "src/volume/status_json.h"
+#include "src/volume/volume_table.h"
+
+namespace cairn {
+namespace {
+
+constexpr size_t kOwnJournalBytes = 4u << 20;
+constexpr uint64_t kCopyStep = 1u << 20;
+
+}  // namespace
+
+// Members in the order in which they depend on each other.
+struct Filesystem::State {
+  State(Parts given_parts, const FilesystemOptions& options)
+      : parts(std::move(given_parts)),
+        budget(options.chunk_map_bytes),
+        table(context, options.idle_volumes),
+        names(context, table, [this](InodeId inode) { maintenance.DestroySoon(inode); }),
+        maintenance(context, table, *parts.executor, options.flush_interval) {
+    context.store = parts.store.get();
+    context.budget = &budget;
+    context.clock = parts.clock;
+    context.read_only = options.read_only;
+    context.make_room_in_journal = [this] { maintenance.MakeRoomInJournal(); };
+    context.reclaim_soon = [this](BranchId branch) { maintenance.ReclaimSoon(branch); };
+  }
+
+  Parts parts;
+  std::vector<uint64_t> own_journal;
+  std::unique_ptr<IndexJournal> journal;
+  ChunkMapBudget budget;
+  VolumeContext context;
+  VolumeTable table;
+  Namespace names;
+  ErrorBoard errors;
+  Maintenance maintenance;
+};
+
+Filesystem::Filesystem() = default;
+Filesystem::~Filesystem() = default;
+
+Result<std::unique_ptr<Filesystem>> Filesystem::Open(Parts parts,
+                                                     const FilesystemOptions& options) {
+  std::unique_ptr<Filesystem> filesystem(new Filesystem);
+  const bool keep_orphans = parts.keep_orphans;
+  filesystem->state_ = std::make_unique<State>(std::move(parts), options);
+  State& state = *filesystem->state_;
+  std::span<std::byte> region = state.parts.journal_region;
+  if (region.empty()) {
+    state.own_journal.resize(kOwnJournalBytes / sizeof(uint64_t));
+    region = std::as_writable_bytes(std::span(state.own_journal));
+  }
+  CAIRN_ASSIGN_OR_RETURN(state.journal,
+                         IndexJournal::Open(region, state.context.store->superblock().uuid));
+  state.context.journal = state.journal.get();
+  if (!options.read_only) {
+    CAIRN_RETURN_IF_ERROR(ReplayJournal(*state.context.store, *state.journal));
+  }
+  CAIRN_RETURN_IF_ERROR(state.maintenance.Start(keep_orphans));
+  return filesystem;
+}
+
+Status Filesystem::Close() {
+  State& state = *state_;
+  state.maintenance.Stop();
+  Status status;
+  if (!state.context.read_only) status = state.maintenance.SyncAll();
+  for (const auto& volume : state.table.All()) {
+    const Status health = volume->Health();
+    if (!health.ok() && health.code() != Code::kStale && status.ok()) status = health;
+  }
+  // Also after a failure: what failed poisoned its volume, whose changes are not to be replayed.
+  if (!state.context.read_only) state.journal->Clear();
+  const Status closed = state.context.store->Close();
+  return status.ok() ? closed : status;
+}
+
+Result<Attributes> Filesystem::Lookup(InodeId parent, std::string_view name) {
+  return state_->names.Lookup(parent, name);
+}
+
+Result<Attributes> Filesystem::Create(InodeId parent, std::string_view name, uint32_t mode,
+                                      const Caller& caller) {
+  return state_->names.Make(FileKind::kVolume, parent, name, mode, caller);
+}
+
+Result<Attributes> Filesystem::MakeDirectory(InodeId parent, std::string_view name, uint32_t mode,
+                                             const Caller& caller) {
+  return state_->names.Make(FileKind::kDirectory, parent, name, mode, caller);
+}
+
+Status Filesystem::Unlink(InodeId parent, std::string_view name, const Caller&) {
+  return state_->names.Unlink(parent, name);
+}
+
+Status Filesystem::RemoveDirectory(InodeId parent, std::string_view name, const Caller&) {
+  return state_->names.RemoveDirectory(parent, name);
+}
+
+Status Filesystem::Rename(InodeId parent, std::string_view name, InodeId new_parent,
+                          std::string_view new_name, RenameMode mode, const Caller&) {
+  return state_->names.Rename(parent, name, new_parent, new_name, mode);
+}
+
+Status Filesystem::ReadDirectory(InodeId directory, uint64_t cookie,
+                                 const std::function<bool(const DirectoryEntry&)>& sink) {
+  return state_->names.ReadDirectory(directory, cookie, sink);
+}
+
+Result<InodeId> Filesystem::Parent(InodeId inode) { return state_->names.Parent(inode); }
+
+Result<Attributes> Filesystem::GetAttributes(InodeId inode) {
+  return state_->names.GetAttributes(inode);
+}
+
+Result<Attributes> Filesystem::SetAttributes(InodeId inode, const AttributeChange& change,
+                                             const Caller&) {
+  return state_->names.SetAttributes(inode, change);
+}
+
+Status Filesystem::SetXattr(InodeId inode, std::string_view name, std::string_view value,
+                            XattrMode mode, const Caller&) {
+  const auto refuse = [&](Status status) {
+    state_->errors.Note(inode, status.context());
+    return status;
+  };
+  const std::string text(name);
+  switch (ClassifyXattr(name)) {
+    case XattrClass::kPolicy: {
+      const Status valid = ValidatePolicy(name, value);
+      if (!valid.ok()) return refuse(valid);
+      return state_->names.SetXattr(inode, name, value, mode);
+    }
+    case XattrClass::kUser:
+      return state_->names.SetXattr(inode, name, value, mode);
+    case XattrClass::kTrigger:
+      return refuse(Status(Code::kUnsupported, text + ": this version cannot do that yet"));
+    case XattrClass::kState:
+      return refuse(Status(Code::kPermission, text + " is shown, not set"));
+    case XattrClass::kUnknownCairn:
+      return refuse(Status(Code::kInvalid, text + " is no attribute of Cairn's"));
+    case XattrClass::kForeign:
+      break;
+  }
+  return Status(Code::kUnsupported, text + ": only user.* attributes are kept");
+}
+
+Result<std::string> Filesystem::GetXattr(InodeId inode, std::string_view name) {
+  switch (ClassifyXattr(name)) {
+    case XattrClass::kPolicy:
+      return state_->names.GetInheritedXattr(inode, name);
+    case XattrClass::kUser:
+      return state_->names.GetOwnXattr(inode, name);
+    case XattrClass::kState: {
+      if (name == kStatusAttribute) return StatusJson(inode);
+      const std::string reason = state_->errors.Find(inode);
+      if (!reason.empty()) return reason;
+      break;
+    }
+    case XattrClass::kTrigger:
+    case XattrClass::kUnknownCairn:
+    case XattrClass::kForeign:
+      break;
+  }
+  return Status(Code::kNoAttribute, std::string(name));
+}
+
+Result<std::vector<std::string>> Filesystem::ListXattr(InodeId inode) {
+  return state_->names.ListXattr(inode);
+}
+
+Status Filesystem::RemoveXattr(InodeId inode, std::string_view name, const Caller&) {
+  const XattrClass kind = ClassifyXattr(name);
+  if (kind == XattrClass::kState) {
+    return Status(Code::kPermission, std::string(name) + " is shown, not set");
+  }
+  if (kind != XattrClass::kPolicy && kind != XattrClass::kUser) {
+    return Status(Code::kNoAttribute, std::string(name));
+  }
+  return state_->names.RemoveXattr(inode, name);
+}
+
+Result<std::shared_ptr<Volume>> Filesystem::OpenVolume(InodeId inode, bool truncate) {
+  CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<DiskVolume> volume, state_->table.Open(inode));
+  if (truncate) {
+    const Status status = volume->Truncate(0);
+    if (!status.ok()) {
+      ReleaseVolume(inode);
+      return status;
+    }
+  }
+  return std::shared_ptr<Volume>(std::move(volume));
+}
+
+Result<std::shared_ptr<Volume>> Filesystem::FindVolume(InodeId inode) {
+  CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<DiskVolume> volume, state_->table.Find(inode));
+  return std::shared_ptr<Volume>(std::move(volume));
+}
+
+void Filesystem::ReleaseVolume(InodeId inode) {
+  if (state_->table.Release(inode)) state_->maintenance.DestroySoon(inode);
+}
+
+Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, InodeId target,
+                                       uint64_t target_offset, uint64_t length) {
+  CAIRN_ASSIGN_OR_RETURN(const auto from, FindVolume(source));
+  CAIRN_ASSIGN_OR_RETURN(const auto to, FindVolume(target));
+  if (source_offset >= from->size()) return uint64_t{0};
+  length = std::min(length, from->size() - source_offset);
+  const bool overlap = source == target && source_offset < target_offset + length &&
+                       target_offset < source_offset + length;
+  if (overlap) return Status(Code::kInvalid, "the ranges overlap");
+  std::vector<std::byte> buffer(std::min(length, kCopyStep));
+  uint64_t done = 0;
+  while (done < length) {
+    // Holes stay holes.
+    auto data = from->SeekData(source_offset + done);
+    if (!data.ok() && data.status().code() != Code::kNoDevice) return std::move(data).status();
+    const uint64_t next = data.ok() ? std::min(*data - source_offset, length) : length;
+    if (next > done) {
+      CAIRN_RETURN_IF_ERROR(to->Zero(target_offset + done, next - done, false));
+      done = next;
+      continue;
+    }
+    const auto part = std::span(buffer).first(std::min<uint64_t>(buffer.size(), length - done));
+    CAIRN_ASSIGN_OR_RETURN(const size_t got, from->Read(source_offset + done, part));
+    if (got == 0) break;
+    auto written = to->Write(target_offset + done, part.first(got));
+    if (!written.ok()) {
+      if (done > 0) break;
+      return std::move(written).status();
+    }
+    done += *written;
+    if (*written < got) break;
+  }
+  return done;
+}
+
+Status Filesystem::SyncAll() {
+  if (state_->context.read_only) return Status::Ok();
+  return state_->maintenance.SyncAll();
+}
+
+Result<SpaceInfo> Filesystem::Space() { return state_->context.store->Space(); }
+
+Result<std::string> Filesystem::StatusJson(InodeId inode) {
+  return DescribeStatus({state_->context, state_->names, state_->table, state_->errors}, inode);
+}
+
+void Filesystem::NoteError(InodeId inode, const Status& status) {
+  state_->errors.Note(inode, status.ToString());
+}
+
+}  // namespace cairn

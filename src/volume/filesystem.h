@@ -1,0 +1,127 @@
+// Filesystem: the whole volume layer behind one face. Names and attributes, extended attributes,
+// volumes and their I/O, on a WarmStore. The FUSE edge translates requests into these calls.
+//
+// Thread-safe throughout; requests may come in any order from any thread. What a method that
+// changes names or attributes did is durable and atomic when it returns OK. It never calls back
+// into its caller.
+#ifndef CAIRN_SRC_VOLUME_FILESYSTEM_H_
+#define CAIRN_SRC_VOLUME_FILESYSTEM_H_
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/clock.h"
+#include "src/base/executor.h"
+#include "src/base/result.h"
+#include "src/base/strong_id.h"
+#include "src/volume/attributes.h"
+#include "src/volume/volume.h"
+#include "src/warm/warm_store.h"
+
+namespace cairn {
+
+enum class RenameMode { kReplace, kNoReplace, kExchange };
+enum class XattrMode { kEither, kCreate, kReplace };
+
+struct FilesystemOptions {
+  // Bound of the resolved chunk maps of all volumes together, bytes.
+  uint64_t chunk_map_bytes = 64ull << 20;
+  // How many volumes without open handles stay loaded.
+  size_t idle_volumes = 1024;
+  // Index changes that no fsync made durable go to LevelDB after at most about this time.
+  std::chrono::milliseconds flush_interval{5000};
+  bool read_only = false;
+};
+
+class Filesystem {
+ public:
+  // Borrows all but `store` for its whole life. The journal's entries of an earlier server, if
+  // any, are replayed; orphans that nothing can hold open any more are reclaimed in the
+  // background unless `keep_orphans` (a server that replaces a dead one under open files).
+  struct Parts {
+    std::unique_ptr<WarmStore> store;
+    Executor* executor = nullptr;
+    const Clock* clock = &Clock::System();
+    // Memory for the index journal (src/warm/index_journal.h); empty: the filesystem takes some of
+    // its own, and then acknowledged changes do not survive the process.
+    std::span<std::byte> journal_region;
+    bool keep_orphans = false;
+  };
+  static Result<std::unique_ptr<Filesystem>> Open(Parts parts, const FilesystemOptions& options);
+  // Without Close: like a killed process, nothing is flushed.
+  ~Filesystem();
+
+  // Makes everything durable and closes the store. REQUIRES: no other call runs or follows.
+  // An error says what may not be durable.
+  Status Close();
+
+  // --- Names. kNotFound, kNotDirectory, kExists, kNotEmpty, kNameTooLong (> 255 bytes), kNoSpace,
+  // --- kReadOnly, kPermission (".snapshots" in the root is reserved).
+  Result<Attributes> Lookup(InodeId parent, std::string_view name);
+  Result<Attributes> Create(InodeId parent, std::string_view name, uint32_t mode,
+                            const Caller& caller);
+  Result<Attributes> MakeDirectory(InodeId parent, std::string_view name, uint32_t mode,
+                                   const Caller& caller);
+  // A volume that is open lives on without a name until its last Release.
+  Status Unlink(InodeId parent, std::string_view name, const Caller& caller);
+  Status RemoveDirectory(InodeId parent, std::string_view name, const Caller& caller);
+  Status Rename(InodeId parent, std::string_view name, InodeId new_parent,
+                std::string_view new_name, RenameMode mode, const Caller& caller);
+  // Entries behind `cookie` (0: from the start) in a stable order, until `sink` returns false.
+  // "." and ".." are not among them.
+  Status ReadDirectory(InodeId directory, uint64_t cookie,
+                       const std::function<bool(const DirectoryEntry&)>& sink);
+  // The directory that holds `inode`; the root's is the root.
+  Result<InodeId> Parent(InodeId inode);
+
+  // --- Attributes.
+  Result<Attributes> GetAttributes(InodeId inode);
+  // A size change is a truncation. kIsDirectory for the size of a directory, kTooLarge.
+  Result<Attributes> SetAttributes(InodeId inode, const AttributeChange& change,
+                                   const Caller& caller);
+
+  // --- Extended attributes: "user.*" only. Names under "user.cairn." follow the policy table
+  // --- (src/volume/policy.h). kNoAttribute, kRange, kInvalid, kUnsupported, kNoSpace.
+  Status SetXattr(InodeId inode, std::string_view name, std::string_view value, XattrMode mode,
+                  const Caller& caller);
+  Result<std::string> GetXattr(InodeId inode, std::string_view name);
+  Result<std::vector<std::string>> ListXattr(InodeId inode);
+  Status RemoveXattr(InodeId inode, std::string_view name, const Caller& caller);
+
+  // --- Volumes.
+  // Counts a handle; kIsDirectory, kNotFound. With `truncate`, also sets the size to 0.
+  Result<std::shared_ptr<Volume>> OpenVolume(InodeId inode, bool truncate);
+  // The volume for I/O, whether or not this server saw it opened.
+  Result<std::shared_ptr<Volume>> FindVolume(InodeId inode);
+  // Uncounts a handle. The last one of an unlinked volume frees its space in the background.
+  void ReleaseVolume(InodeId inode);
+  // Copies like copy_file_range(2): returns how many bytes, short at the source's end; kInvalid
+  // when the ranges overlap within one volume.
+  Result<uint64_t> CopyRange(InodeId source, uint64_t source_offset, InodeId target,
+                             uint64_t target_offset, uint64_t length);
+  // Makes everything that was acknowledged durable, on all volumes.
+  Status SyncAll();
+
+  Result<SpaceInfo> Space();
+
+  // JSON about a volume, a directory (sums over what lies below it) or, for the root, the mount.
+  Result<std::string> StatusJson(InodeId inode);
+  // Remembers why a request on `inode` was refused; "user.cairn.error" shows it.
+  void NoteError(InodeId inode, const Status& status);
+
+ private:
+  Filesystem();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_FILESYSTEM_H_

@@ -1,0 +1,97 @@
+#include "src/volume/journal_replay.h"
+
+#include <map>
+#include <set>
+
+#include "src/base/log.h"
+
+namespace cairn {
+namespace {
+
+struct Changes {
+  // (branch, epoch) -> chunk -> blocks.
+  std::map<std::pair<BranchId, Epoch>, std::map<ChunkIndex, BlockMask>> heads;
+  std::map<InodeId, uint64_t> sizes;
+};
+
+Result<Changes> Collect(IndexJournal& journal) {
+  Changes changes;
+  CAIRN_RETURN_IF_ERROR(journal.Replay([&](const JournalEntry& entry) {
+    switch (entry.kind) {
+      case JournalKind::kBlocks:
+        changes.heads[{BranchId(entry.fields[0]), Epoch(entry.fields[1])}]
+                     [ChunkIndex(entry.fields[2])] = entry.fields[3];
+        return;
+      case JournalKind::kSize:
+        changes.sizes[InodeId(entry.fields[0])] = entry.fields[1];
+        return;
+      case JournalKind::kForget:
+        changes.sizes.erase(InodeId(entry.fields[0]));
+        std::erase_if(changes.heads, [&](const auto& head) {
+          return head.first.first == BranchId(entry.fields[1]);
+        });
+        return;
+    }
+  }));
+  return changes;
+}
+
+// Syncs the branch's files that the chunks lie in, and puts their records into the batch. A branch
+// that is gone meanwhile needs nothing.
+Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
+                    const std::map<ChunkIndex, BlockMask>& chunks, IndexBatch& batch) {
+  Index& index = store.index();
+  auto record = index.GetBranch(branch);
+  if (!record.ok()) {
+    return record.status().code() == Code::kNotFound ? Status::Ok() : std::move(record).status();
+  }
+  std::set<SegmentIndex> segments;
+  for (const auto& [chunk, mask] : chunks) segments.insert(SegmentOf(chunk));
+  for (const SegmentIndex segment : segments) {
+    const ExtentId id{branch, epoch, segment};
+    auto file = store.extents().Open(id, ExtentStore::Mode::kMustExist, 0);
+    if (!file.ok()) return std::move(file).status();
+    CAIRN_RETURN_IF_ERROR((*file)->SyncAnyway());
+    batch.PutExtent(id, (*file)->size());
+  }
+  std::map<ChunkIndex, VersionRecord> known;
+  CAIRN_RETURN_IF_ERROR(
+      index.ForEachVersion(branch, chunks.begin()->first, chunks.rbegin()->first,
+                           [&](ChunkIndex chunk, Epoch at, const VersionRecord& version) {
+                             if (at == epoch && chunks.contains(chunk)) known[chunk] = version;
+                             return true;
+                           }));
+  for (const auto& [chunk, mask] : chunks) {
+    VersionRecord version = known[chunk];
+    version.extent = mask;
+    version.zero &= ~mask;
+    batch.PutVersion(branch, chunk, epoch, version);
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status ReplayJournal(WarmStore& store, IndexJournal& journal) {
+  CAIRN_ASSIGN_OR_RETURN(const Changes changes, Collect(journal));
+  Index& index = store.index();
+  IndexBatch batch;
+  for (const auto& [head, chunks] : changes.heads) {
+    CAIRN_RETURN_IF_ERROR(ReplayBranch(store, head.first, head.second, chunks, batch));
+  }
+  for (const auto& [inode, size] : changes.sizes) {
+    auto record = index.GetInode(inode);
+    if (!record.ok()) {
+      if (record.status().code() == Code::kNotFound) continue;
+      return std::move(record).status();
+    }
+    record->size = size;
+    batch.PutInode(inode, *record);
+  }
+  if (!batch.empty()) LogInfo("replaying {} index changes of the last server", batch.count());
+  CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+  journal.Clear();
+  return Status::Ok();
+}
+
+}  // namespace cairn

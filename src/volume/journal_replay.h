@@ -1,0 +1,19 @@
+// Brings what the index journal still holds from a dead server into the index.
+#ifndef CAIRN_SRC_VOLUME_JOURNAL_REPLAY_H_
+#define CAIRN_SRC_VOLUME_JOURNAL_REPLAY_H_
+
+#include "src/base/status.h"
+#include "src/warm/index_journal.h"
+#include "src/warm/warm_store.h"
+
+namespace cairn {
+
+// The bytes that the entries speak of are synced first, then the records are committed, then the
+// journal is cleared; a crash anywhere in between leaves the journal as it was, or the power gone
+// and with it the journal. kCorrupt: the journal is damaged; the index stays at its last durable
+// state. REQUIRES: no volume is loaded.
+Status ReplayJournal(WarmStore& store, IndexJournal& journal);
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_JOURNAL_REPLAY_H_

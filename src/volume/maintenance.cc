@@ -1,0 +1,207 @@
+#include "src/volume/maintenance.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "src/base/log.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::chrono::milliseconds kTickInterval{200};
+constexpr int kFlushAtFillPercent = 50;
+constexpr size_t kDeletesPerBatch = 4096;
+
+}  // namespace
+
+struct Maintenance::Gatekeeper {
+  Mutex mu;
+  CondVar idle;
+  bool stopped CAIRN_GUARDED_BY(mu) = false;
+  int running CAIRN_GUARDED_BY(mu) = 0;
+};
+
+Maintenance::Maintenance(VolumeContext& context, VolumeTable& table, Executor& executor,
+                         std::chrono::milliseconds flush_interval)
+    : context_(context),
+      table_(table),
+      executor_(executor),
+      flush_interval_(flush_interval),
+      gatekeeper_(std::make_shared<Gatekeeper>()),
+      last_flush_(std::chrono::steady_clock::now()) {}
+
+Maintenance::~Maintenance() { Stop(); }
+
+void Maintenance::Stop() {
+  Gatekeeper& gatekeeper = *gatekeeper_;
+  MutexLock lock(gatekeeper.mu);
+  gatekeeper.stopped = true;
+  while (gatekeeper.running > 0) gatekeeper.idle.Wait(gatekeeper.mu);
+}
+
+// Runs `task` on the executor unless the work was stopped before.
+void Maintenance::Post(std::function<void()> task) {
+  executor_.Post([gatekeeper = gatekeeper_, task = std::move(task)] {
+    {
+      MutexLock lock(gatekeeper->mu);
+      if (gatekeeper->stopped) return;
+      ++gatekeeper->running;
+    }
+    task();
+    MutexLock lock(gatekeeper->mu);
+    --gatekeeper->running;
+    gatekeeper->idle.NotifyAll();
+  });
+}
+
+Status Maintenance::Start(bool keep_orphans) {
+  if (context_.read_only) return Status::Ok();
+  Index& index = context_.store->index();
+  std::vector<BranchId> dead;
+  CAIRN_RETURN_IF_ERROR(index.ForEachDeadBranch([&](BranchId branch) {
+    dead.push_back(branch);
+    return true;
+  }));
+  for (const BranchId branch : dead) ReclaimSoon(branch);
+  std::vector<InodeId> orphans;
+  CAIRN_RETURN_IF_ERROR(index.ForEachOrphan([&](InodeId inode) {
+    orphans.push_back(inode);
+    return true;
+  }));
+  for (const InodeId inode : orphans) {
+    if (!keep_orphans) DestroySoon(inode);
+  }
+  ScheduleTick();
+  return Status::Ok();
+}
+
+void Maintenance::ScheduleTick() {
+  executor_.PostAfter(kTickInterval, [this, gatekeeper = gatekeeper_] {
+    {
+      MutexLock lock(gatekeeper->mu);
+      if (gatekeeper->stopped) return;
+      ++gatekeeper->running;
+    }
+    Tick();
+    MutexLock lock(gatekeeper->mu);
+    --gatekeeper->running;
+    gatekeeper->idle.NotifyAll();
+  });
+}
+
+void Maintenance::Tick() {
+  (void)context_.store->reserve().scarce();
+  bool due = context_.journal->FillPercent() >= kFlushAtFillPercent;
+  {
+    MutexLock lock(flush_mu_);
+    due |= std::chrono::steady_clock::now() - last_flush_ >= flush_interval_;
+  }
+  if (due) {
+    // A failure was logged when it poisoned its volume.
+    (void)FlushIndex();
+    for (const auto& volume : table_.All()) (void)volume->SyncTimes();
+    table_.UnloadIdle();
+  }
+  ScheduleTick();
+}
+
+Status Maintenance::FlushIndex() {
+  MutexLock lock(flush_mu_);
+  return FlushLocked();
+}
+
+void Maintenance::MakeRoomInJournal() {
+  MutexLock lock(flush_mu_);
+  if (context_.journal->FillPercent() < 100) return;
+  (void)FlushLocked();
+}
+
+Status Maintenance::FlushLocked() {
+  last_flush_ = std::chrono::steady_clock::now();
+  // What is appended from here on goes to the other half. A change in the sealed half is in its
+  // volume's pending set, or on its way there under the lock that HasPendingIndex takes.
+  const bool sealed = context_.journal->Seal();
+  Status first_failure;
+  for (const auto& volume : table_.All()) {
+    if (!volume->HasPendingIndex()) continue;
+    const Status status = volume->Sync();
+    if (!status.ok() && first_failure.ok()) first_failure = status;
+  }
+  if (sealed) context_.journal->Release();
+  return first_failure;
+}
+
+Status Maintenance::SyncAll() {
+  Status first_failure = FlushIndex();
+  for (const auto& volume : table_.All()) {
+    Status status = volume->NeedsSync() ? volume->Sync() : Status::Ok();
+    if (status.ok()) status = volume->SyncTimes();
+    if (!status.ok() && first_failure.ok()) first_failure = status;
+  }
+  return first_failure;
+}
+
+void Maintenance::DestroySoon(InodeId inode) {
+  Post([this, inode] {
+    const Status status = DestroyVolume(inode);
+    // The orphan record stays, and the next mount tries again.
+    if (!status.ok()) LogError("removing volume {}: {}", inode.value(), status.ToString());
+  });
+}
+
+void Maintenance::ReclaimSoon(BranchId branch) {
+  Post([this, branch] {
+    const Status status = ReclaimBranch(branch);
+    if (!status.ok()) LogError("reclaiming branch {}: {}", branch.value(), status.ToString());
+  });
+}
+
+Status Maintenance::DestroyVolume(InodeId inode) {
+  Index& index = context_.store->index();
+  if (const auto volume = table_.FindLoaded(inode)) volume->Retire();
+  IndexBatch batch;
+  batch.DeleteOrphan(inode);
+  auto record = index.GetInode(inode);
+  if (!record.ok() && record.status().code() != Code::kNotFound) return std::move(record).status();
+  if (record.ok()) {
+    batch.DeleteInode(inode);
+    batch.PutDeadBranch(record->branch);
+    CAIRN_RETURN_IF_ERROR(index.ForEachXattr(inode, [&](std::string_view name, std::string_view) {
+      batch.DeleteXattr(inode, name);
+      return true;
+    }));
+  }
+  CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+  table_.Drop(inode);
+  if (!record.ok()) return Status::Ok();
+  return ReclaimBranch(record->branch);
+}
+
+// The branch is dead in the index, durably: nothing refers to its files any more. They go first,
+// the branch's records last, so that a crash in between is taken up again from the records.
+Status Maintenance::ReclaimBranch(BranchId branch) {
+  WarmStore& store = *context_.store;
+  CAIRN_RETURN_IF_ERROR(store.extents().RemoveBranch(branch));
+  Index& index = store.index();
+  for (const KeyKind kind : {KeyKind::kVersion, KeyKind::kExtent}) {
+    for (;;) {
+      IndexBatch batch;
+      CAIRN_RETURN_IF_ERROR(
+          index.ForEachRaw(kind, branch.value(), [&](std::string_view key, std::string_view) {
+            batch.DeleteRaw(std::string(key));
+            return batch.count() < kDeletesPerBatch;
+          }));
+      const bool last = batch.count() < kDeletesPerBatch;
+      CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+      if (last) break;
+    }
+  }
+  IndexBatch batch;
+  batch.DeleteBranch(branch);
+  batch.DeleteDeadBranch(branch);
+  return index.Commit(batch);
+}
+
+}  // namespace cairn

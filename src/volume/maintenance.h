@@ -1,0 +1,68 @@
+// Maintenance: what goes on behind the requests. Index changes go to LevelDB now and then and when
+// the journal fills, idle volumes are unloaded, dead branches are reclaimed.
+#ifndef CAIRN_SRC_VOLUME_MAINTENANCE_H_
+#define CAIRN_SRC_VOLUME_MAINTENANCE_H_
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include "src/base/executor.h"
+#include "src/base/mutex.h"
+#include "src/volume/volume_context.h"
+#include "src/volume/volume_table.h"
+
+namespace cairn {
+
+// Thread-safe.
+class Maintenance {
+ public:
+  // Borrows all; `executor` may outlive it: tasks that are still queued then do nothing.
+  Maintenance(VolumeContext& context, VolumeTable& table, Executor& executor,
+              std::chrono::milliseconds flush_interval);
+  // Waits for the tasks that run.
+  ~Maintenance();
+
+  // Begins the periodic work, and the reclaiming that a crash interrupted.
+  Status Start(bool keep_orphans);
+  // No further background work begins, and none runs when it returns.
+  void Stop();
+
+  // Makes all pending index changes durable and empties the journal's sealed half. One runs at a
+  // time. Volumes whose sync fails are poisoned; the first such failure is returned.
+  Status FlushIndex();
+  // FlushIndex unless another thread just made room.
+  void MakeRoomInJournal();
+  // Everything acknowledged becomes durable, on all volumes.
+  Status SyncAll();
+
+  // Destroys a claimed volume in the background: its records, then its space.
+  void DestroySoon(InodeId inode);
+  void ReclaimSoon(BranchId branch);
+
+ private:
+  // Shared with queued tasks, which may come to run when the Maintenance is gone.
+  struct Gatekeeper;
+
+  void Post(std::function<void()> task);
+  void ScheduleTick();
+  void Tick();
+  Status DestroyVolume(InodeId inode);
+  Status ReclaimBranch(BranchId branch);
+  Status FlushLocked() CAIRN_REQUIRES(flush_mu_);
+
+  VolumeContext& context_;
+  VolumeTable& table_;
+  Executor& executor_;
+  const std::chrono::milliseconds flush_interval_;
+  const std::shared_ptr<Gatekeeper> gatekeeper_;
+
+  // Held across the syncs of a flush: whoever waits for it waits for room in the journal.
+  Mutex flush_mu_;
+  std::chrono::steady_clock::time_point last_flush_ CAIRN_GUARDED_BY(flush_mu_);
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_MAINTENANCE_H_

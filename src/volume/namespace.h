@@ -1,0 +1,90 @@
+// Namespace: names, attributes and extended attributes of files and directories.
+//
+// Each change is one batch of the index, hence atomic and durable when the call returns. The locks
+// of the inodes concerned are held across that commit; the kernel holds the same directories'
+// locks for as long, so nobody waits longer for it.
+#ifndef CAIRN_SRC_VOLUME_NAMESPACE_H_
+#define CAIRN_SRC_VOLUME_NAMESPACE_H_
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/mutex.h"
+#include "src/base/result.h"
+#include "src/volume/attributes.h"
+#include "src/volume/filesystem.h"
+#include "src/volume/lock_table.h"
+#include "src/volume/volume_context.h"
+#include "src/volume/volume_table.h"
+
+namespace cairn {
+
+// Thread-safe. The methods are those of Filesystem; see there for their errors.
+class Namespace {
+ public:
+  // Called with a volume that has neither name nor handle left and was claimed for destruction.
+  using Destroyer = std::function<void(InodeId)>;
+
+  Namespace(VolumeContext& context, VolumeTable& table, Destroyer destroy)
+      : context_(context), table_(table), destroy_(std::move(destroy)) {}
+
+  Result<Attributes> Lookup(InodeId parent, std::string_view name);
+  Result<Attributes> Make(FileKind kind, InodeId parent, std::string_view name, uint32_t mode,
+                          const Caller& caller);
+  Status Unlink(InodeId parent, std::string_view name);
+  Status RemoveDirectory(InodeId parent, std::string_view name);
+  Status Rename(InodeId parent, std::string_view name, InodeId new_parent,
+                std::string_view new_name, RenameMode mode);
+  Status ReadDirectory(InodeId directory, uint64_t cookie,
+                       const std::function<bool(const DirectoryEntry&)>& sink);
+  Result<InodeId> Parent(InodeId inode);
+
+  Result<Attributes> GetAttributes(InodeId inode);
+  Result<Attributes> SetAttributes(InodeId inode, const AttributeChange& change);
+
+  // `name` was classified by the caller and is stored as it is.
+  Status SetXattr(InodeId inode, std::string_view name, std::string_view value, XattrMode mode);
+  Result<std::string> GetOwnXattr(InodeId inode, std::string_view name);
+  // From the nearest directory above when the file itself has none.
+  Result<std::string> GetInheritedXattr(InodeId inode, std::string_view name);
+  Result<std::vector<std::string>> ListXattr(InodeId inode);
+  Status RemoveXattr(InodeId inode, std::string_view name);
+
+ private:
+  using Change = std::function<void(InodeRecord&)>;
+  struct Move;  // a rename's particulars
+
+  Index& index() { return context_.store->index(); }
+  Status CheckWritable(bool takes_space);
+  Result<InodeRecord> Record(InodeId inode);
+  Result<InodeRecord> DirectoryRecord(InodeId inode);
+  Result<std::optional<InodeId>> FindChild(InodeId parent, std::string_view name);
+  Result<bool> IsEmpty(InodeId directory);
+  Result<bool> IsAncestor(InodeId ancestor, InodeId inode);
+  // Puts the directory's record with new times into the batch.
+  void TouchDirectory(InodeId inode, InodeRecord record, IndexBatch& batch);
+  // Commits `batch` with a changed record of `inode`, whatever its kind.
+  Status CommitInode(InodeId inode, const InodeRecord& record, const Change& change,
+                     IndexBatch& batch);
+  Status CommitInodeBy(InodeId inode, const InodeRecord& record, const Change& change,
+                       IndexBatch& batch, const std::function<Status()>& commit);
+  Attributes ToAttributes(InodeId inode, const InodeRecord& record);
+  Result<uint64_t> AllocatedBytes(const InodeRecord& record);
+
+  Status CheckMove(const Move& move);
+  Status CommitMove(const Move& move);
+  Status DeleteReplaced(const Move& move, IndexBatch& batch);
+
+  VolumeContext& context_;
+  VolumeTable& table_;
+  const Destroyer destroy_;
+  LockTable locks_;
+  // Two directories that move at once could otherwise each end up below the other. Before locks_.
+  Mutex directory_move_mu_;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_NAMESPACE_H_

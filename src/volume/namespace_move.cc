@@ -1,0 +1,137 @@
+// Renaming.
+#include <fmt/format.h>
+
+#include "src/volume/namespace.h"
+
+namespace cairn {
+
+struct Namespace::Move {
+  InodeId parent;
+  std::string_view name;
+  InodeId source;
+  InodeRecord source_record;
+  InodeId new_parent;
+  std::string_view new_name;
+  std::optional<InodeId> target;  // what has the new name now
+  InodeRecord target_record;
+  RenameMode mode = RenameMode::kReplace;
+};
+
+Status Namespace::Rename(InodeId parent, std::string_view name, InodeId new_parent,
+                         std::string_view new_name, RenameMode mode) {
+  if (new_name.size() > kMaxNameBytes) return Status(Code::kNameTooLong, "a name has 255 bytes");
+  if (new_parent == kRootInode && new_name == ".snapshots") {
+    return Status(Code::kPermission, "'.snapshots' is where snapshots appear, and nothing else");
+  }
+  CAIRN_RETURN_IF_ERROR(CheckWritable(false));
+  // Only moves of directories between directories need it; they are too rare to tell apart.
+  MutexLock move_lock(directory_move_mu_);
+  for (;;) {
+    Move move{parent, name, {}, {}, new_parent, new_name, {}, {}, mode};
+    CAIRN_ASSIGN_OR_RETURN(const auto source, FindChild(parent, name));
+    if (!source) return Status(Code::kNotFound, std::string(name));
+    CAIRN_ASSIGN_OR_RETURN(move.target, FindChild(new_parent, new_name));
+    move.source = *source;
+    LockTable::Held held(locks_,
+                         {parent, new_parent, move.source, move.target.value_or(move.source)});
+    CAIRN_ASSIGN_OR_RETURN(const auto source_now, FindChild(parent, name));
+    CAIRN_ASSIGN_OR_RETURN(const auto target_now, FindChild(new_parent, new_name));
+    if (source_now != source || target_now != move.target) continue;
+    CAIRN_ASSIGN_OR_RETURN(move.source_record, Record(move.source));
+    if (move.target) {
+      CAIRN_ASSIGN_OR_RETURN(move.target_record, Record(*move.target));
+    }
+    CAIRN_RETURN_IF_ERROR(CheckMove(move));
+    if (move.target == move.source) return Status::Ok();
+    CAIRN_RETURN_IF_ERROR(CommitMove(move));
+    const bool replaced_volume = move.target && mode != RenameMode::kExchange &&
+                                 move.target_record.kind == FileKind::kVolume;
+    if (replaced_volume && table_.MarkUnlinked(*move.target)) destroy_(*move.target);
+    return Status::Ok();
+  }
+}
+
+Status Namespace::CheckMove(const Move& move) {
+  CAIRN_RETURN_IF_ERROR(DirectoryRecord(move.parent).status());
+  CAIRN_RETURN_IF_ERROR(DirectoryRecord(move.new_parent).status());
+  const bool source_is_dir = move.source_record.kind == FileKind::kDirectory;
+  const bool target_is_dir = move.target && move.target_record.kind == FileKind::kDirectory;
+  if (source_is_dir) {
+    CAIRN_ASSIGN_OR_RETURN(const bool loop, IsAncestor(move.source, move.new_parent));
+    if (loop) return Status(Code::kInvalid, "a directory cannot be moved into itself");
+  }
+  switch (move.mode) {
+    case RenameMode::kExchange: {
+      if (!move.target) return Status(Code::kNotFound, std::string(move.new_name));
+      if (!target_is_dir) return Status::Ok();
+      CAIRN_ASSIGN_OR_RETURN(const bool loop, IsAncestor(*move.target, move.parent));
+      if (loop) return Status(Code::kInvalid, "a directory cannot be moved into itself");
+      return Status::Ok();
+    }
+    case RenameMode::kNoReplace:
+      if (move.target) return Status(Code::kExists, std::string(move.new_name));
+      return Status::Ok();
+    case RenameMode::kReplace:
+      break;
+  }
+  if (!move.target || move.target == move.source) return Status::Ok();
+  if (source_is_dir && !target_is_dir) {
+    return Status(Code::kNotDirectory, std::string(move.new_name));
+  }
+  if (!source_is_dir && target_is_dir) {
+    return Status(Code::kIsDirectory, std::string(move.new_name));
+  }
+  if (!target_is_dir) return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(const bool empty, IsEmpty(*move.target));
+  return empty ? Status::Ok() : Status(Code::kNotEmpty, std::string(move.new_name));
+}
+
+Status Namespace::DeleteReplaced(const Move& move, IndexBatch& batch) {
+  const InodeId target = *move.target;
+  if (move.target_record.kind == FileKind::kVolume) {
+    // Loaded, so that its last handle's release is seen.
+    CAIRN_RETURN_IF_ERROR(table_.Find(target).status());
+    batch.PutOrphan(target);
+    return Status::Ok();
+  }
+  batch.DeleteInode(target);
+  return index().ForEachXattr(target, [&](std::string_view xattr, std::string_view) {
+    batch.DeleteXattr(target, xattr);
+    return true;
+  });
+}
+
+Status Namespace::CommitMove(const Move& move) {
+  const bool exchange = move.mode == RenameMode::kExchange;
+  IndexBatch batch;
+  // Within a batch later changes win: what goes away first, what comes after.
+  batch.DeleteName(move.parent, move.name, move.source);
+  if (move.target) {
+    batch.DeleteName(move.new_parent, move.new_name, *move.target);
+    if (!exchange) CAIRN_RETURN_IF_ERROR(DeleteReplaced(move, batch));
+  }
+  batch.PutName(move.new_parent, move.new_name, move.source);
+  if (exchange) batch.PutName(move.parent, move.name, *move.target);
+
+  CAIRN_ASSIGN_OR_RETURN(const InodeRecord directory, DirectoryRecord(move.parent));
+  TouchDirectory(move.parent, directory, batch);
+  if (move.new_parent != move.parent) {
+    CAIRN_ASSIGN_OR_RETURN(const InodeRecord new_directory, DirectoryRecord(move.new_parent));
+    TouchDirectory(move.new_parent, new_directory, batch);
+  }
+  const int64_t now_ns = context_.clock->NowNs();
+  const auto moved_to = [now_ns](InodeId parent) {
+    return [now_ns, parent](InodeRecord& record) {
+      record.parent = parent;
+      record.ctime_ns = now_ns;
+    };
+  };
+  if (!exchange) {
+    return CommitInode(move.source, move.source_record, moved_to(move.new_parent), batch);
+  }
+  return CommitInodeBy(move.source, move.source_record, moved_to(move.new_parent), batch, [&] {
+    return CommitInode(*move.target, move.target_record, moved_to(move.parent), batch);
+  });
+}
+
+}  // namespace cairn

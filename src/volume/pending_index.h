@@ -1,0 +1,67 @@
+// The index changes of one volume that were acknowledged and are not durable yet.
+#ifndef CAIRN_SRC_VOLUME_PENDING_INDEX_H_
+#define CAIRN_SRC_VOLUME_PENDING_INDEX_H_
+
+#include <map>
+#include <optional>
+
+#include "src/base/strong_id.h"
+#include "src/warm/geometry.h"
+
+namespace cairn {
+
+// Chunks and the blocks that the current epoch holds of them, in two generations: what the next
+// sync will write, and what the running one is writing. A reader of the index that looks here
+// first, and into LevelDB after, misses nothing. Not thread-safe: the volume's pending_mu_ guards
+// it.
+class PendingIndex {
+ public:
+  // What the current epoch's version record of a chunk is to be.
+  struct Chunk {
+    BlockMask extent = 0;
+    BlockMask zero = 0;
+  };
+  using Chunks = std::map<ChunkIndex, Chunk>;
+
+  void Put(ChunkIndex chunk, Chunk state) { next_[chunk] = state; }
+
+  // Moves what is pending to the running sync and returns it; it stays visible until Finish.
+  // REQUIRES: no sync runs.
+  const Chunks& Start() {
+    running_.swap(next_);
+    return running_;
+  }
+  void Finish() { running_.clear(); }
+  void Clear() {
+    next_.clear();
+    running_.clear();
+  }
+  bool empty() const { return next_.empty() && running_.empty(); }
+
+  // Calls sink(chunk, state) for the pending chunks of [first, last]; newer states come later.
+  template <typename Sink>
+  void ForEach(ChunkIndex first, ChunkIndex last, Sink sink) const {
+    for (const Chunks* chunks : {&running_, &next_}) {
+      for (auto it = chunks->lower_bound(first); it != chunks->end() && it->first <= last; ++it) {
+        sink(it->first, it->second);
+      }
+    }
+  }
+  // The first pending chunk at or behind `from`.
+  std::optional<ChunkIndex> FirstFrom(ChunkIndex from) const {
+    std::optional<ChunkIndex> first;
+    for (const Chunks* chunks : {&running_, &next_}) {
+      const auto it = chunks->lower_bound(from);
+      if (it != chunks->end() && (!first || it->first < *first)) first = it->first;
+    }
+    return first;
+  }
+
+ private:
+  Chunks next_;
+  Chunks running_;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_PENDING_INDEX_H_

@@ -1,0 +1,30 @@
+// What all volumes of a filesystem share.
+#ifndef CAIRN_SRC_VOLUME_VOLUME_CONTEXT_H_
+#define CAIRN_SRC_VOLUME_VOLUME_CONTEXT_H_
+
+#include <functional>
+
+#include "src/base/clock.h"
+#include "src/volume/chunk_map.h"
+#include "src/warm/index_journal.h"
+#include "src/warm/warm_store.h"
+
+namespace cairn {
+
+// Borrowed by each volume for its whole life.
+struct VolumeContext {
+  WarmStore* store = nullptr;
+  IndexJournal* journal = nullptr;
+  ChunkMapBudget* budget = nullptr;
+  const Clock* clock = nullptr;
+  bool read_only = false;
+  // Empties the journal by making all volumes' changes durable; called by a writer that found it
+  // full, with its volume's gate entered and a chunk locked. Blocks.
+  std::function<void()> make_room_in_journal;
+  // Asks for the branch, whose death the index knows of, to be reclaimed soon. Does not block.
+  std::function<void(BranchId)> reclaim_soon;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_VOLUME_CONTEXT_H_

@@ -1,0 +1,266 @@
+// What changes the shape of a DiskVolume with its gate closed: zeroing, reservation, truncation.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "src/base/log.h"
+#include "src/volume/disk_volume.h"
+
+namespace cairn {
+namespace {
+
+constexpr size_t kDeletesPerBatch = 4096;
+
+}  // namespace
+
+Status DiskVolume::Zero(uint64_t offset, uint64_t length, bool keep_size) {
+  if (offset > kMaxVolumeSize || length > kMaxVolumeSize - offset) {
+    return Status(Code::kTooLarge, "a volume has at most 64 TiB");
+  }
+  GateClosure closure(gate_);
+  CAIRN_RETURN_IF_ERROR(CheckWritable());
+  const uint64_t end = offset + length;
+  CAIRN_RETURN_IF_ERROR(ZeroInside(offset, std::min(end, size_.load())));
+  if (!keep_size && end > size_.load()) CAIRN_RETURN_IF_ERROR(Grow(end));
+  TouchTimes();
+  return Status::Ok();
+}
+
+Status DiskVolume::ZeroInside(uint64_t offset, uint64_t end) {
+  const ChunkIndex last_chunk(ChunkCount(end));
+  while (offset < end) {
+    CAIRN_ASSIGN_OR_RETURN(const auto present, FirstPresent(ChunkOf(offset), last_chunk));
+    if (!present) return Status::Ok();
+    offset = std::max(offset, ChunkStart(*present));
+    const ChunkRange range = RangeAt(offset, end);
+    CAIRN_RETURN_IF_ERROR(ZeroChunk(range));
+    offset = range.offset() + range.length();
+  }
+  return Status::Ok();
+}
+
+Status DiskVolume::ZeroChunk(const ChunkRange& range) {
+  const BlockMask covered = BlocksCovered(range.begin, range.end);
+  const uint64_t start = ChunkStart(range.chunk);
+  if (covered == 0) return ZeroEdge(range.offset(), start + range.end);
+  const uint64_t first = static_cast<uint64_t>(std::countr_zero(covered)) * kBlockSize;
+  const uint64_t last =
+      (kBlocksPerChunk - static_cast<uint64_t>(std::countl_zero(covered))) * kBlockSize;
+  if (range.begin < first) CAIRN_RETURN_IF_ERROR(ZeroEdge(range.offset(), start + first));
+  CAIRN_RETURN_IF_ERROR(PunchHead(range.chunk, covered));
+  if (range.end > last) CAIRN_RETURN_IF_ERROR(ZeroEdge(start + last, start + range.end));
+  return Status::Ok();
+}
+
+// Less than a block. Written as zeros where there is data, so that the rest of the block stays.
+Status DiskVolume::ZeroEdge(uint64_t offset, uint64_t end) {
+  while (offset < end) {
+    const uint64_t stop = std::min(end, offset / kBlockSize * kBlockSize + kBlockSize);
+    CAIRN_ASSIGN_OR_RETURN(const auto leaf, map_.Get(ChunkOf(offset)));
+    const BlockMask bit = BlockRange(OffsetInChunk(offset) / kBlockSize, 1);
+    const BlockMask head = leaf->Head(ChunkOf(offset)).load();
+    if ((head | leaf->LowerData(ChunkOf(offset))) & bit) {
+      const std::vector<std::byte> zeros(stop - offset);
+      uint64_t done = 0;
+      CAIRN_RETURN_IF_ERROR(WriteInside(offset, zeros, done));
+    }
+    offset = stop;
+  }
+  return Status::Ok();
+}
+
+// Whole blocks: what the head holds becomes a hole of its file; what only lies beneath is hidden by
+// a hole that the head holds.
+Status DiskVolume::PunchHead(ChunkIndex chunk, BlockMask mask) {
+  CAIRN_ASSIGN_OR_RETURN(const auto leaf, map_.Get(chunk));
+  const BlockMask head = leaf->Head(chunk).load();
+  const BlockMask hidden = leaf->LowerData(chunk) & mask & ~head;
+  if (((head & mask) | hidden) == 0) return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, hidden == 0
+                                                     ? extents_.HeadForReading(SegmentOf(chunk))
+                                                     : extents_.HeadForWriting(SegmentOf(chunk)));
+  const uint64_t chunk_offset = OffsetInSegment(ChunkStart(chunk));
+  if (hidden != 0) {
+    CAIRN_RETURN_IF_ERROR(file->EnsureSize(chunk_offset + kChunkSize));
+    CAIRN_RETURN_IF_ERROR(ClearLeftovers(*file, chunk, hidden));
+  }
+  const BlockMask held = head & mask;
+  for (BlockRun run = NextRun(held, 0); run.count > 0; run = NextRun(held, run.first + run.count)) {
+    CAIRN_RETURN_IF_ERROR(
+        file->PunchHole(chunk_offset + run.first * kBlockSize, run.count * kBlockSize));
+  }
+  if (hidden != 0) RecordBlocks(*leaf, chunk, head | hidden);
+  return Status::Ok();
+}
+
+Status DiskVolume::Allocate(uint64_t offset, uint64_t length, bool keep_size) {
+  if (offset > kMaxVolumeSize || length > kMaxVolumeSize - offset) {
+    return Status(Code::kTooLarge, "a volume has at most 64 TiB");
+  }
+  GateClosure closure(gate_);
+  CAIRN_RETURN_IF_ERROR(CheckWritable());
+  if (context_.store->reserve().scarce()) {
+    return Status(Code::kNoSpace, context_.store->dir() + ": the filesystem is full");
+  }
+  // Behind the end there is nothing that a reservation could belong to.
+  const uint64_t end = keep_size ? std::min(offset + length, size_.load()) : offset + length;
+  if (end > size_.load()) CAIRN_RETURN_IF_ERROR(Grow(end));
+  while (offset < end) {
+    const ChunkRange range = RangeAt(offset, end);
+    CAIRN_RETURN_IF_ERROR(AllocateChunk(range));
+    offset = range.offset() + range.length();
+  }
+  return Status::Ok();
+}
+
+// The chunk's head gains all the touched blocks, with the content that they have, and their space.
+Status DiskVolume::AllocateChunk(const ChunkRange& range) {
+  CAIRN_ASSIGN_OR_RETURN(const auto leaf, map_.Get(range.chunk));
+  const BlockMask head = leaf->Head(range.chunk).load();
+  const BlockMask missing = range.touched() & ~head;
+  const BlockMask copied = leaf->LowerData(range.chunk) & missing;
+  for (BlockRun run = NextRun(copied, 0); run.count > 0;
+       run = NextRun(copied, run.first + run.count)) {
+    const ChunkRange part{range.chunk, run.first * kBlockSize,
+                          (run.first + run.count) * kBlockSize};
+    std::vector<std::byte> bytes(part.length());
+    CAIRN_RETURN_IF_ERROR(ReadMixed(*leaf, part, head, bytes));
+    CAIRN_RETURN_IF_ERROR(WriteFirstTouch(*leaf, part, bytes));
+  }
+  CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadForWriting(SegmentOf(range.chunk)));
+  const uint64_t chunk_offset = OffsetInSegment(ChunkStart(range.chunk));
+  CAIRN_RETURN_IF_ERROR(file->EnsureSize(chunk_offset + kChunkSize));
+  const BlockMask absent = missing & ~copied;
+  if (absent != 0) {
+    CAIRN_RETURN_IF_ERROR(ClearLeftovers(*file, range.chunk, absent));
+    RecordBlocks(*leaf, range.chunk, leaf->Head(range.chunk).load() | absent);
+  }
+  return file->Allocate(chunk_offset + range.begin, range.length());
+}
+
+Status DiskVolume::Truncate(uint64_t size) {
+  if (size > kMaxVolumeSize) return Status(Code::kTooLarge, "a volume has at most 64 TiB");
+  GateClosure closure(gate_);
+  CAIRN_RETURN_IF_ERROR(CheckWritable());
+  const uint64_t old_size = size_.load();
+  TouchTimes();
+  if (size > old_size) return Grow(size);
+  if (size == old_size) return Status::Ok();
+  return size == 0 ? ShrinkToNothing() : Shrink(size);
+}
+
+Status DiskVolume::Grow(uint64_t size) {
+  JournalSize(size);
+  const uint64_t old_size = size_.exchange(size);
+  IndexBatch batch;
+  Status status = CommitRecord(batch, [](InodeRecord&) {});
+  if (!status.ok()) size_.store(old_size);
+  return status;
+}
+
+Status DiskVolume::Shrink(uint64_t size) {
+  const uint64_t old_size = size_.load();
+  // While this may append to the journal, the sync slot must not be held.
+  CAIRN_RETURN_IF_ERROR(ZeroInside(size, std::min(old_size, RoundUpToChunk(size))));
+  JournalSize(size);
+  SyncSlot slot(*this);
+  // From here on the index knows everything, and the zeros behind the new end are durable.
+  CAIRN_RETURN_IF_ERROR(SyncHoldingSlot());
+  IndexBatch batch;
+  CAIRN_RETURN_IF_ERROR(DeleteVersionsFrom(ChunkIndex(ChunkCount(size)), batch));
+  size_.store(size);
+  const Status committed = CommitRecord(batch, [](InodeRecord&) {});
+  map_.Clear();
+  if (!committed.ok()) {
+    size_.store(old_size);
+    Poison(committed);
+    return committed;
+  }
+  return PunchSegmentsFrom(RoundUpToChunk(size), old_size);
+}
+
+// Puts the last deletions into `batch` and commits the others: a crash in between leaves chunks of
+// zeros before the old end, which is what a truncation makes of them anyway.
+Status DiskVolume::DeleteVersionsFrom(ChunkIndex first, IndexBatch& batch) {
+  Index& index = context_.store->index();
+  const Lineage::Level head = lineage_.head();
+  const ChunkIndex last(ChunkCount(kMaxVolumeSize));
+  // What lies beneath the head must not come back when the volume grows again.
+  std::optional<ChunkIndex> beneath = first;
+  for (;;) {
+    std::vector<ChunkIndex> found;
+    CAIRN_RETURN_IF_ERROR(index.ForEachVersion(
+        head.branch, first, last, [&](ChunkIndex chunk, Epoch epoch, const VersionRecord&) {
+          if (epoch == head.epoch) found.push_back(chunk);
+          return found.size() < kDeletesPerBatch;
+        }));
+    for (const ChunkIndex chunk : found) batch.DeleteVersion(head.branch, chunk, head.epoch);
+    if (found.size() < kDeletesPerBatch) break;
+    CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+    batch.Clear();
+    first = found.back().Next();
+  }
+  while (beneath) {
+    CAIRN_ASSIGN_OR_RETURN(beneath, lineage_.FirstVersionBeneathFrom(index, *beneath));
+    if (!beneath) break;
+    VersionRecord hidden;
+    hidden.zero = kAllBlocks;
+    batch.PutVersion(head.branch, *beneath, head.epoch, hidden);
+    beneath = beneath->Next();
+  }
+  return Status::Ok();
+}
+
+Status DiskVolume::PunchSegmentsFrom(uint64_t offset, uint64_t old_size) {
+  for (uint64_t number = SegmentOf(offset).value(); number < SegmentCount(old_size); ++number) {
+    CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadIfAny(SegmentIndex(number)));
+    if (file == nullptr) continue;
+    const uint64_t segment_start = number * kSegmentSize;
+    const uint64_t begin = std::max(offset, segment_start) - segment_start;
+    if (begin >= file->size()) continue;
+    const Status punched = file->PunchHole(begin, file->size() - begin);
+    if (!punched.ok()) {
+      // The truncation stands; only its space did not come back yet.
+      LogWarn("volume {}: {}", inode_.value(), punched.ToString());
+      file->SetMayHoldLeftovers();
+    }
+  }
+  return Status::Ok();
+}
+
+// A new, empty branch takes the old one's place, whatever that held.
+Status DiskVolume::ShrinkToNothing() {
+  Index& index = context_.store->index();
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t id, index.AllocateId());
+  const BranchId branch(id);
+  JournalSize(0);
+  SyncSlot slot(*this);
+  const uint64_t old_size = size_.exchange(0);
+  const BranchId old_branch = lineage_.head().branch;
+  IndexBatch batch;
+  BranchRecord record;
+  record.inode = inode_;
+  batch.PutBranch(branch, record);
+  batch.PutDeadBranch(old_branch);
+  const Status committed =
+      CommitRecord(batch, [&](InodeRecord& changed) { changed.branch = branch; });
+  if (!committed.ok()) {
+    size_.store(old_size);
+    Poison(committed);
+    return committed;
+  }
+  map_.Clear();
+  {
+    MutexLock lock(pending_mu_);
+    pending_.Clear();
+    size_dirty_ = false;
+    head_ = {branch, record.epoch};
+  }
+  CAIRN_ASSIGN_OR_RETURN(lineage_, Lineage::Load(index, branch));
+  CAIRN_RETURN_IF_ERROR(extents_.Reset(index, lineage_));
+  context_.reclaim_soon(old_branch);
+  return Status::Ok();
+}
+
+}  // namespace cairn

@@ -1,0 +1,123 @@
+// How DiskVolume makes things durable, and what happens when that fails.
+#include <fmt/format.h>
+
+#include <utility>
+#include <vector>
+
+#include "src/base/log.h"
+#include "src/volume/disk_volume.h"
+
+namespace cairn {
+
+DiskVolume::SyncSlot::SyncSlot(DiskVolume& volume) : volume_(volume) {
+  MutexLock lock(volume_.sync_mu_);
+  while (volume_.sync_running_) volume_.sync_done_.Wait(volume_.sync_mu_);
+  volume_.sync_running_ = true;
+}
+
+DiskVolume::SyncSlot::~SyncSlot() {
+  MutexLock lock(volume_.sync_mu_);
+  volume_.sync_running_ = false;
+  volume_.sync_done_.NotifyAll();
+}
+
+Status DiskVolume::Sync() {
+  if (context_.read_only || retired_.load()) return Status::Ok();
+  {
+    MutexLock lock(sync_mu_);
+    // A sync that already runs may have started before our data was written: the next one counts.
+    const uint64_t wanted = syncs_started_ + 1;
+    while (syncs_done_ < wanted && sync_running_) sync_done_.Wait(sync_mu_);
+    if (syncs_done_ >= wanted) return Health();
+    sync_running_ = true;
+    ++syncs_started_;
+  }
+  const Status status = SyncHoldingSlot();
+  MutexLock lock(sync_mu_);
+  sync_running_ = false;
+  syncs_done_ = syncs_started_;
+  sync_done_.NotifyAll();
+  return status;
+}
+
+Status DiskVolume::SyncHoldingSlot() {
+  CAIRN_RETURN_IF_ERROR(Health());
+  const Status status = SyncAndCommit();
+  if (!status.ok()) Poison(status);
+  return status;
+}
+
+Status DiskVolume::SyncAndCommit() {
+  const PendingIndex::Chunks* chunks = nullptr;
+  bool with_record = false;
+  {
+    MutexLock lock(pending_mu_);
+    chunks = &pending_.Start();
+    with_record = std::exchange(size_dirty_, false);
+  }
+  // The bytes first. What was written after pending_ was taken may be synced as well; that harms
+  // nothing.
+  IndexBatch batch;
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<ExtentSet::Recorded> recorded, extents_.Sync(batch));
+  CAIRN_RETURN_IF_ERROR(CommitPending(*chunks, with_record, batch));
+  extents_.NoteRecorded(recorded);
+  MutexLock lock(pending_mu_);
+  pending_.Finish();
+  return Status::Ok();
+}
+
+Status DiskVolume::CommitPending(const PendingIndex::Chunks& chunks, bool with_record,
+                                 IndexBatch& batch) {
+  Lineage::Level head;
+  {
+    MutexLock lock(pending_mu_);
+    head = head_;
+  }
+  for (const auto& [chunk, state] : chunks) {
+    VersionRecord version;
+    version.extent = state.extent;
+    version.zero = state.zero;
+    batch.PutVersion(head.branch, chunk, head.epoch, version);
+  }
+  if (!with_record) return context_.store->index().Commit(batch);
+  return CommitRecord(batch, [](InodeRecord&) {});
+}
+
+bool DiskVolume::HasPendingIndex() {
+  if (context_.read_only || retired_.load() || !Health().ok()) return false;
+  MutexLock lock(pending_mu_);
+  return !pending_.empty() || size_dirty_;
+}
+
+bool DiskVolume::NeedsSync() {
+  if (HasPendingIndex()) return true;
+  if (context_.read_only || retired_.load() || !Health().ok()) return false;
+  return extents_.dirty();
+}
+
+Status DiskVolume::Health() {
+  if (!refuses_writes_.load(std::memory_order_acquire)) [[likely]] {
+    return Status::Ok();
+  }
+  if (retired_.load()) return Status(Code::kStale, "the volume is gone");
+  MutexLock lock(health_mu_);
+  return health_;
+}
+
+void DiskVolume::Poison(const Status& why) {
+  {
+    MutexLock lock(health_mu_);
+    if (!health_.ok()) return;
+    health_ = Status(Code::kReadOnly,
+                     fmt::format("volume {} takes no writes until the next mount, because a sync "
+                                 "failed ({})",
+                                 inode_.value(), why.ToString()));
+    LogError("{}", health_.context());
+  }
+  refuses_writes_.store(true, std::memory_order_release);
+  // A server that replaces this one must not believe in data that may be lost.
+  MutexLock lock(pending_mu_);
+  (void)context_.journal->Append(JournalEntry::Forget(inode_, head_.branch));
+}
+
+}  // namespace cairn
