@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""A store on a small filesystem is filled: ENOSPC, nothing acknowledged lost, service goes on."""
+import contextlib
+import errno
+import mmap
+import os
+import random
+import struct
+import threading
+import time
+
+from cairn_mount import Mount, loop_device, main, mounted, scratch_folder
+from checks import check, check_error, run
+
+BLOCK = 4096
+VOLUME_BLOCKS = 64 * 1024  # 256 MiB of address space for each writer
+FILLER_MIB = 24
+
+
+def content_of(writer, block, number):
+    return struct.pack("<QQQ", writer, block, number).ljust(64, b"\xc3") * (BLOCK // 64)
+
+
+class Writer:
+    """Remembers for each block what must be there and what may be there."""
+
+    def __init__(self, path, index, direct, seed):
+        self.path, self.index, self.direct = path, index, direct
+        self.rng = random.Random(seed)
+        self.acknowledged = {}  # block -> number
+        self.pending = {}  # block -> number: written, but no fsync promised it yet
+        self.possible = {}  # block -> later numbers that may show: pending or failed ones
+        self.number = 0
+        self.failure = None
+        self.full = False
+
+    def open(self):
+        return os.open(self.path, os.O_RDWR | (os.O_DIRECT if self.direct else 0))
+
+    def write(self, fd, first, count):
+        """Writes `count` blocks; raises OSError. A direct write is acknowledged when it returns."""
+        self.number += 1
+        buffer = mmap.mmap(-1, count * BLOCK)
+        blocks = range(first, first + count)
+        for place, block in enumerate(blocks):
+            buffer[place * BLOCK:(place + 1) * BLOCK] = content_of(self.index, block, self.number)
+            self.possible.setdefault(block, set()).add(self.number)
+        done = os.pwritev(fd, [buffer], first * BLOCK) // BLOCK
+        self.pending.update(dict.fromkeys(blocks[:done], self.number))
+        if self.direct:
+            self.acknowledge()
+
+    def acknowledge(self):
+        """What is pending is promised from now on; a write that failed later may show instead."""
+        for block, number in self.pending.items():
+            self.acknowledged[block] = number
+            self.possible[block] = {each for each in self.possible[block] if each > number}
+        self.pending.clear()
+
+    def fill(self):
+        """Writes until the store is full; then knows what it was promised."""
+        try:
+            fd = self.open()
+            try:
+                for step in range(100000):
+                    count = self.rng.choice((1, 1, 2, 16, 64))
+                    self.write(fd, self.rng.randrange(VOLUME_BLOCKS - count), count)
+                    if not self.direct and step % 8 == 7:
+                        os.fsync(fd)
+                        self.acknowledge()
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                self.full = True
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self.failure = error
+
+    def overwrite(self, count):
+        """New content for blocks that are held already: needs no space, so it must succeed."""
+        fd = self.open()
+        try:
+            for block in self.rng.sample(sorted(self.acknowledged), count):
+                self.write(fd, block, 1)
+            os.fsync(fd)
+            self.acknowledge()
+        finally:
+            os.close(fd)
+
+    def verify(self, when):
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            for block, number in self.acknowledged.items():
+                found = os.pread(fd, BLOCK, block * BLOCK)
+                may_be = {number} | self.possible.get(block, set())
+                if not any(found == content_of(self.index, block, each) for each in may_be):
+                    check(False, f"{when}: writer {self.index} ({'direct' if self.direct else ''}) "
+                          f"block {block}: acknowledged {number}, possible {sorted(may_be)}, found "
+                          f"{struct.unpack('<QQQ', found[:24]) if found else 'nothing'}")
+        finally:
+            os.close(fd)
+
+
+def write_filler(path):
+    with open(path, "wb") as file:
+        for _ in range(FILLER_MIB):
+            file.write(os.urandom(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_again(writers, seconds):
+    """After space was made, first touches succeed again, perhaps a moment later."""
+    for writer in writers:
+        end = time.monotonic() + seconds
+        fd = writer.open()
+        try:
+            done = 0
+            while done < 64:
+                try:
+                    writer.write(fd, writer.rng.randrange(VOLUME_BLOCKS), 1)
+                    done += 1
+                except OSError as error:
+                    check(error.errno == errno.ENOSPC, f"a write after space was made: {error}")
+                    check(time.monotonic() < end, f"writer {writer.index}: still ENOSPC {seconds} s"
+                          f" after {FILLER_MIB} MiB were freed")
+                    time.sleep(0.1)
+            os.fsync(fd)
+            writer.acknowledge()
+        finally:
+            os.close(fd)
+
+
+def fill_and_go_on(bin_folder, make, image_mib):
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(scratch_folder())
+        image = os.path.join(scratch, "image")
+        run("truncate", "-s", f"{image_mib}M", image)
+        run(*make, image)
+        device = stack.enter_context(loop_device(image))
+        base = stack.enter_context(mounted(device, os.path.join(scratch, "small")))
+        mount = stack.enter_context(Mount(bin_folder, base=base))
+        writers = []
+        for index in range(4):
+            path = mount.path(f"disk{index}")
+            with open(path, "wb") as file:
+                file.truncate(VOLUME_BLOCKS * BLOCK)
+            writers.append(Writer(path, index, index % 2 == 0, index))
+        write_filler(mount.path("filler"))
+        threads = [threading.Thread(target=writer.fill) for writer in writers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for writer in writers:
+            check(writer.failure is None and writer.full,
+                  f"writer {writer.index}: no ENOSPC but {writer.failure}")
+            check(len(writer.acknowledged) > 100, f"writer {writer.index} got only "
+                  f"{len(writer.acknowledged)} blocks acknowledged")
+
+        for writer in writers:
+            writer.verify("when full")
+            writer.overwrite(50)
+            writer.verify("overwritten when full")
+        check_error("ENOSPC", "16 MiB more when full", write_filler, mount.path("more"))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(mount.path("more"))
+        os.unlink(mount.path("filler"))
+        write_again(writers, 60)
+        for writer in writers:
+            writer.verify("after space was made")
+        mount.down()
+        mount.fsck()
+        mount.up()
+        for writer in writers:
+            writer.verify("after a remount")
+        mount.down()
+        mount.fsck()
+        mount.close()
+
+
+def on_ext4(bin_folder):
+    fill_and_go_on(bin_folder, ("mkfs.ext4", "-q", "-F"), 200)
+
+
+def on_xfs(bin_folder):
+    fill_and_go_on(bin_folder, ("mkfs.xfs", "-q", "-f"), 320)
+
+
+if __name__ == "__main__":
+    main(on_ext4, on_xfs)
