@@ -40,8 +40,14 @@ Status DiskVolume::LoadState() {
   mtime_ns_.store(record.mtime_ns);
   ctime_ns_.store(record.ctime_ns);
   CAIRN_RETURN_IF_ERROR(extents_.Reset(index, lineage_));
-  if (context_.read_only || context_.store->was_clean()) return Status::Ok();
-  return TrimBehindEnd();
+  if (context_.read_only) return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(BranchRecord branch, index.GetBranch(record.branch));
+  if (branch.trimmed_crash >= context_.store->crash_count()) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(TrimBehindEnd());
+  branch.trimmed_crash = context_.store->crash_count();
+  IndexBatch batch;
+  batch.PutBranch(record.branch, branch);
+  return index.Commit(batch);
 }
 
 // A write behind the end that was not acknowledged may have left bytes there whose size never
@@ -54,7 +60,8 @@ Status DiskVolume::TrimBehindEnd() {
   if (size % kChunkSize == 0) return Status::Ok();
   CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadIfAny(SegmentOf(size)));
   if (file == nullptr) return Status::Ok();
-  return file->PunchHole(OffsetInSegment(size), RoundUpToChunk(size) - size);
+  CAIRN_RETURN_IF_ERROR(file->PunchHole(OffsetInSegment(size), RoundUpToChunk(size) - size));
+  return file->Sync();
 }
 
 Status DiskVolume::LoadLeaf(uint64_t number, ChunkLeaf& leaf) CAIRN_NO_THREAD_SAFETY_ANALYSIS {

@@ -46,12 +46,12 @@ class Filesystem {
   // any, are replayed; orphans that nothing can hold open any more are reclaimed in the
   // background unless `keep_orphans` (a server that replaces a dead one under open files).
   struct Parts {
-    std::unique_ptr<WarmStore> store;
+    std::unique_ptr<WarmStore> store = nullptr;
     Executor* executor = nullptr;
     const Clock* clock = &Clock::System();
     // Memory for the index journal (src/warm/index_journal.h); empty: the filesystem takes some of
     // its own, and then acknowledged changes do not survive the process.
-    std::span<std::byte> journal_region;
+    std::span<std::byte> journal_region = {};
     bool keep_orphans = false;
   };
   static Result<std::unique_ptr<Filesystem>> Open(Parts parts, const FilesystemOptions& options);

@@ -13,9 +13,6 @@ namespace {
 using Severity = FsckSeverity;
 using Repair = State::Repair;
 
-// The index's counter of ids (index.cc).
-constexpr std::string_view kNextIdCounter = "next-id";
-
 class RecordReader {
  public:
   explicit RecordReader(State& state) : state_(state) {}
@@ -108,6 +105,7 @@ class RecordReader {
       state_.next_id = number;
       return Status::Ok();
     }
+    if (key == CounterKey(kCrashCounter)) return Status::Ok();
     return Status(Code::kCorrupt, "a counter that this program does not know");
   }
 

@@ -126,6 +126,7 @@ Result<Attributes> Namespace::Make(FileKind kind, InodeId parent, std::string_vi
     record.branch = BranchId(branch_id);
     BranchRecord branch;
     branch.inode = inode;
+    branch.trimmed_crash = context_.store->crash_count();
     batch.PutBranch(record.branch, branch);
   }
   batch.PutInode(inode, record);

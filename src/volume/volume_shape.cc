@@ -241,6 +241,7 @@ Status DiskVolume::ShrinkToNothing() {
   IndexBatch batch;
   BranchRecord record;
   record.inode = inode_;
+  record.trimmed_crash = context_.store->crash_count();
   batch.PutBranch(branch, record);
   batch.PutDeadBranch(old_branch);
   const Status committed =

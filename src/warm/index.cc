@@ -5,12 +5,13 @@
 #include <leveldb/filter_policy.h>
 #include <leveldb/write_batch.h>
 
+#include <algorithm>
+
 #include "src/warm/leveldb_env.h"
 
 namespace cairn {
 namespace {
 
-constexpr std::string_view kNextIdCounter = "next-id";
 // How many ids one durable counter update hands out.
 constexpr uint64_t kIdReservation = 4096;
 // LevelDB keeps each open table's index and filter in memory; 2 MiB tables of ours need ~30 KiB.
@@ -53,15 +54,9 @@ Result<std::unique_ptr<Index>> Index::Open(Env& env, const std::string& dir,
   if (!opened.ok()) return database.env->FromLevelDb(opened, "index " + dir);
   database.db.reset(db);
 
-  auto next_id = index->Get(CounterKey(kNextIdCounter), "id counter");
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t next_id, index->GetCounter(kNextIdCounter));
   MutexLock lock(index->id_mu_);
-  if (next_id.ok()) {
-    CAIRN_ASSIGN_OR_RETURN(index->next_id_, DecodeU64(*next_id));
-  } else if (next_id.status().code() == Code::kNotFound) {
-    index->next_id_ = kRootInode.value() + 1;
-  } else {
-    return std::move(next_id).status();
-  }
+  index->next_id_ = std::max(next_id, kRootInode.value() + 1);
   index->reserved_ids_end_ = index->next_id_;
   return index;
 }
@@ -94,7 +89,7 @@ Status Index::Commit(const IndexBatch& batch) {
 
 Status Index::ReserveIds() {
   IndexBatch batch;
-  batch.PutRaw(CounterKey(kNextIdCounter), EncodeU64(next_id_ + kIdReservation));
+  batch.PutCounter(kNextIdCounter, next_id_ + kIdReservation);
   CAIRN_RETURN_IF_ERROR(Commit(batch));
   reserved_ids_end_ = next_id_ + kIdReservation;
   return Status::Ok();
@@ -142,6 +137,13 @@ Result<bool> Index::HasOrphan(InodeId inode) {
   auto value = Get(OrphanKey(inode), "orphan");
   if (value.ok()) return true;
   if (value.status().code() == Code::kNotFound) return false;
+  return std::move(value).status();
+}
+
+Result<uint64_t> Index::GetCounter(std::string_view name) {
+  auto value = Get(CounterKey(name), "counter");
+  if (value.ok()) return DecodeU64(*value);
+  if (value.status().code() == Code::kNotFound) return uint64_t{0};
   return std::move(value).status();
 }
 

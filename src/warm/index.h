@@ -47,7 +47,8 @@ class IndexBatch {
   void DeleteOrphan(InodeId inode);
   void PutDeadBranch(BranchId branch);
   void DeleteDeadBranch(BranchId branch);
-  // For fsck and the counters; everything else has a method of its own.
+  void PutCounter(std::string_view name, uint64_t number);
+  // For fsck; everything else has a method of its own.
   void PutRaw(std::string key, std::string value);
   void DeleteRaw(std::string key);
 
@@ -94,6 +95,8 @@ class Index {
   Result<std::string> GetXattr(InodeId inode, std::string_view name);
   Result<BranchRecord> GetBranch(BranchId branch);
   Result<bool> HasOrphan(InodeId inode);
+  // 0 when it was never put.
+  Result<uint64_t> GetCounter(std::string_view name);
 
   // Walks. A sink returns false to stop. Sinks must not call Commit on what they walk over.
   Status ForEachXattr(

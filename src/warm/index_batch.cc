@@ -7,6 +7,10 @@ void IndexBatch::PutRaw(std::string key, std::string value) {
 }
 void IndexBatch::DeleteRaw(std::string key) { changes_.push_back({std::move(key), std::nullopt}); }
 
+void IndexBatch::PutCounter(std::string_view name, uint64_t number) {
+  PutRaw(CounterKey(name), EncodeU64(number));
+}
+
 void IndexBatch::PutInode(InodeId inode, const InodeRecord& record) {
   PutRaw(InodeKey(inode), EncodeInode(record));
 }

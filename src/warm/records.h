@@ -34,6 +34,9 @@ struct BranchRecord {
   Epoch parent_epoch;  // what of the parent it sees
   Epoch epoch{1};      // the current one: writes go to its extent files
   InodeId inode;       // whose head it is (or was)
+  // Up to which crash of the store (WarmStore::crash_count) what crashes may leave behind the
+  // volume's end was removed from the extent files.
+  uint64_t trimmed_crash = 0;
 };
 
 // What one epoch of a branch says about one chunk. The masks are disjoint; a block in none of them

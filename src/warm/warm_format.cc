@@ -166,6 +166,7 @@ std::string EncodeBranch(const BranchRecord& record) {
   AppendLittle(value, record.parent_epoch.value());
   AppendLittle(value, record.epoch.value());
   AppendLittle(value, record.inode.value());
+  AppendLittle(value, record.trimmed_crash);
   return value;
 }
 
@@ -176,6 +177,7 @@ Result<BranchRecord> DecodeBranch(std::string_view value) {
   record.parent_epoch = Epoch(reader.Little<uint64_t>());
   record.epoch = Epoch(reader.Little<uint64_t>());
   record.inode = InodeId(reader.Little<uint64_t>());
+  record.trimmed_crash = reader.Little<uint64_t>();
   if (!reader.at_end() || record.epoch == Epoch(0)) return BadRecord("branch record");
   return record;
 }

@@ -38,6 +38,10 @@ enum class KeyKind : char {
   kToken = 'T',    // caller's token -> snapshot group
 };
 
+// The counters: the next id to give out, and WarmStore::crash_count.
+inline constexpr std::string_view kNextIdCounter = "next-id";
+inline constexpr std::string_view kCrashCounter = "crashes";
+
 inline constexpr size_t kMaxNameBytes = 255;
 
 std::string BranchKey(BranchId branch);

@@ -22,6 +22,12 @@ bool IsHarmless(const std::string& name) {
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
+std::string ParentOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
 Status RemoveTree(Env& env, const std::string& path) {
   auto info = env.Info(path);
   if (!info.ok()) {
@@ -43,6 +49,7 @@ Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& 
   if (!env.Exists(dir)) {
     if (!options.create) return Status(Code::kNotFound, dir + ": there is no store");
     CAIRN_RETURN_IF_ERROR(env.CreateDir(dir));
+    CAIRN_RETURN_IF_ERROR(env.SyncDir(ParentOf(dir)));
   }
   std::unique_ptr<WarmStore> store(new WarmStore(env, dir));
   CAIRN_RETURN_IF_ERROR(store->TakeLock(options));
@@ -150,10 +157,20 @@ Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
   index_options.on_no_space = [reserve] { return reserve->Release(); };
   CAIRN_ASSIGN_OR_RETURN(index_, Index::Open(env_, index_dir, index_options));
   reserve_->Build();
+  CAIRN_RETURN_IF_ERROR(CountCrash());
   auto root = index_->GetInode(kRootInode);
   if (root.ok()) return Status::Ok();
   if (root.status().code() != Code::kNotFound) return std::move(root).status();
   return Status(Code::kCorrupt, index_dir + ": the root directory's record is missing");
+}
+
+Status WarmStore::CountCrash() {
+  CAIRN_ASSIGN_OR_RETURN(crash_count_, index_->GetCounter(kCrashCounter));
+  if (was_clean_) return Status::Ok();
+  ++crash_count_;
+  IndexBatch batch;
+  batch.PutCounter(kCrashCounter, crash_count_);
+  return index_->Commit(batch);
 }
 
 Status WarmStore::Close() {

@@ -56,6 +56,9 @@ class WarmStore {
   SpaceReserve& reserve() { return *reserve_; }
   // Whether the last process that had the store open closed it.
   bool was_clean() const { return was_clean_; }
+  // How many times the store was opened without having been closed. A volume that was not trimmed
+  // since the last of them may have bytes behind its end.
+  uint64_t crash_count() const { return crash_count_; }
   Result<SpaceInfo> Space() { return env_.Space(dir_); }
 
  private:
@@ -65,11 +68,13 @@ class WarmStore {
   Status ReadOrFormat(const WarmStoreOptions& options);
   Status LayOut();
   Status OpenIndex(const WarmStoreOptions& options);
+  Status CountCrash();
 
   Env& env_;
   const std::string dir_;
   Superblock superblock_;
   bool was_clean_ = false;
+  uint64_t crash_count_ = 0;
   std::unique_ptr<FileLock> lock_;
   std::unique_ptr<SpaceReserve> reserve_;
   std::unique_ptr<Index> index_;

@@ -29,8 +29,8 @@ void ExpectRefused(std::string_view name, const std::vector<std::string>& values
 }
 
 const std::vector<std::string> kNoWords = {
-    "", "two words", "a/b", "a,b", "a=b", "\xc3\xa4", std::string("a\0b", 3), "a\n",
-    std::string(65, 'a')};
+    "",    "two words",         "a/b", "a,b", "a=b", "\xc3\xa4", std::string("a\0b", 3),
+    "a\n", std::string(65, 'a')};
 
 TEST(Policy, RoleIsAWord) {
   ExpectTaken("user.cairn.role", {"boot", "data", "A-z_0.9", "-", "0", std::string(64, 'a')});
@@ -43,15 +43,34 @@ TEST(Policy, EncryptIsAKeyId) {
 }
 
 TEST(Policy, Tiering) {
-  ExpectTaken("user.cairn.tiering",
-              {"none", "pin", "manual", "age=30d", "idle=7d", "warm-max=10G", "warm-max=0",
-               "hits=3/7d", "snapshots", "age=30d,idle=7d,warm-max=10G,hits=3/7d,snapshots",
-               "snapshots,age=0s"});
-  ExpectRefused("user.cairn.tiering",
-                {"", "nonsense", "None", "none,pin", "pin,age=30d", "age", "age=", "age=30",
-                 "age=-1d", "age=30d,", ",age=30d", "age=30d,,idle=7d", "age=30d,age=7d",
-                 "snapshots=1", "snapshots=", "snapshots,snapshots", "age =30d", " age=30d",
-                 "warm-max=10X", "hits=3", "hits=0/7d", "hits=3/0d", "hits=3/7", "Age=30d"});
+  ExpectTaken(
+      "user.cairn.tiering",
+      {"none", "pin", "manual", "age=30d", "idle=7d", "warm-max=10G", "warm-max=0", "hits=3/7d",
+       "snapshots", "age=30d,idle=7d,warm-max=10G,hits=3/7d,snapshots", "snapshots,age=0s"});
+  ExpectRefused("user.cairn.tiering", {"",
+                                       "nonsense",
+                                       "None",
+                                       "none,pin",
+                                       "pin,age=30d",
+                                       "age",
+                                       "age=",
+                                       "age=30",
+                                       "age=-1d",
+                                       "age=30d,",
+                                       ",age=30d",
+                                       "age=30d,,idle=7d",
+                                       "age=30d,age=7d",
+                                       "snapshots=1",
+                                       "snapshots=",
+                                       "snapshots,snapshots",
+                                       "age =30d",
+                                       " age=30d",
+                                       "warm-max=10X",
+                                       "hits=3",
+                                       "hits=0/7d",
+                                       "hits=3/0d",
+                                       "hits=3/7",
+                                       "Age=30d"});
 }
 
 TEST(Policy, ForwardingAndRecallAreOneWordOfAList) {
@@ -66,12 +85,12 @@ TEST(Policy, Cold) {
               {"compression=zstd:1", "compression=zstd:19", "compression=none", "store=main",
                "pack=16M", "window=22:00-06:00", "rate=50M", "retention=365d",
                "compression=zstd:3,store=a,pack=16M,window=22:00-06:00,rate=50M,retention=365d"});
-  ExpectRefused("user.cairn.cold",
-                {"", "none", "compression", "compression=", "compression=zstd",
-                 "compression=zstd:0", "compression=zstd:20", "compression=zstd:3x",
-                 "compression=lz4", "store=", "store=a/b", "pack=0", "pack=big", "rate=0",
-                 "window=22-6", "window=22:00-22:00", "retention=1y", "pack=16M,pack=16M",
-                 "age=30d"});
+  ExpectRefused(
+      "user.cairn.cold",
+      {"", "none", "compression", "compression=", "compression=zstd", "compression=zstd:0",
+       "compression=zstd:20", "compression=zstd:3x", "compression=lz4", "store=", "store=a/b",
+       "pack=0", "pack=big", "rate=0", "window=22-6", "window=22:00-22:00", "retention=1y",
+       "pack=16M,pack=16M", "age=30d"});
 }
 
 TEST(Policy, MessagesNameTheValidValues) {
@@ -82,8 +101,7 @@ TEST(Policy, MessagesNameTheValidValues) {
   EXPECT_THAT(message("user.cairn.tiering", "nonsense"), HasSubstr("none, pin, manual"));
   EXPECT_THAT(message("user.cairn.tiering", "age=3"), HasSubstr("age: '3' is not a duration"));
   EXPECT_THAT(message("user.cairn.forwarding", "x"), HasSubstr("direct, replicated, indirect"));
-  EXPECT_THAT(message("user.cairn.recall", "x"),
-              HasSubstr("promote, read-through, refuse, async"));
+  EXPECT_THAT(message("user.cairn.recall", "x"), HasSubstr("promote, read-through, refuse, async"));
   EXPECT_THAT(message("user.cairn.cold", "compression=x"), HasSubstr("zstd:1 to zstd:19 or none"));
   EXPECT_THAT(message("user.cairn.cold", "x"), HasSubstr("retention=365d"));
   EXPECT_THAT(message("user.cairn.role", ""), HasSubstr("A-Z a-z 0-9"));
@@ -151,9 +169,9 @@ TEST(PolicyValues, ByteCounts) {
   EXPECT_EQ(*ParseByteCount("10G"), 10ull << 30);
   EXPECT_EQ(*ParseByteCount("2T"), 2ull << 40);
   EXPECT_EQ(*ParseByteCount("9223372036854775807"), 9223372036854775807ull);
-  for (const char* bad : {"", "K", "4k", "4KB", "4KiB", "1.5G", "-1", "+1", " 1", "1 ", "1 K",
-                          "9223372036854775808", "9007199254740992K", "8388608T",
-                          "99999999999999999999999"}) {
+  for (const char* bad :
+       {"", "K", "4k", "4KB", "4KiB", "1.5G", "-1", "+1", " 1", "1 ", "1 K", "9223372036854775808",
+        "9007199254740992K", "8388608T", "99999999999999999999999"}) {
     EXPECT_EQ(ParseByteCount(bad).status().code(), Code::kInvalid) << bad;
   }
   EXPECT_EQ(*ParseByteCount("8388607T"), 8388607ull << 40);
@@ -173,9 +191,9 @@ TEST(PolicyValues, DayWindows) {
   EXPECT_EQ(night->begin_minute, 22 * 60);
   EXPECT_EQ(night->end_minute, 6 * 60 + 30);
   EXPECT_TRUE(ParseDayWindow("00:00-23:59").ok());
-  for (const char* bad : {"", "22:00", "22:00-", "-06:00", "24:00-06:00", "22:60-06:00",
-                          "22:00-06:000", "2:00-06:00", "22.00-06.00", "22:00-22:00",
-                          "22:00 06:00", "+1:00-06:00"}) {
+  for (const char* bad :
+       {"", "22:00", "22:00-", "-06:00", "24:00-06:00", "22:60-06:00", "22:00-06:000", "2:00-06:00",
+        "22.00-06.00", "22:00-22:00", "22:00 06:00", "+1:00-06:00"}) {
     EXPECT_EQ(ParseDayWindow(bad).status().code(), Code::kInvalid) << bad;
   }
 }

@@ -1,0 +1,121 @@
+#include "fusefs/mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+
+#include "fusefs/fusermount.h"
+#include "fusefs/protocol.h"
+
+namespace cairn {
+namespace {
+
+constexpr const char* kType = "fuse.cairnfs";
+
+unsigned long MountFlags(const MountOptions& options) {
+  return options.read_only ? options.mount_flags | MS_RDONLY : options.mount_flags;
+}
+
+std::string MountData(int fuse_fd, mode_t root_mode, const MountOptions& options) {
+  return fmt::format("fd={},rootmode={:o},user_id={},group_id={},default_permissions{},max_read={}",
+                     fuse_fd, root_mode & S_IFMT, geteuid(), getegid(),
+                     options.allow_other ? ",allow_other" : "", protocol::kMaxTransfer);
+}
+
+std::vector<std::string> SplitFields(const std::string& line) {
+  std::istringstream stream(line);
+  std::vector<std::string> fields;
+  for (std::string field; stream >> field;) fields.push_back(field);
+  return fields;
+}
+
+}  // namespace
+
+Result<UniqueFd> MountFuse(const MountPlace& place, const MountOptions& options) {
+  struct stat root {};
+  if (stat(place.mountpoint.c_str(), &root) != 0) {
+    return Status::FromErrno(errno, place.mountpoint);
+  }
+  UniqueFd fuse_fd(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!fuse_fd.valid()) {
+    return Status::FromErrno(errno, "/dev/fuse (is the kernel's fuse module loaded?)");
+  }
+  const std::string data = MountData(fuse_fd.get(), root.st_mode, options);
+  if (mount(place.store.c_str(), place.mountpoint.c_str(), kType, MountFlags(options),
+            data.c_str()) == 0) {
+    return fuse_fd;
+  }
+  if (errno != EPERM) return Status::FromErrno(errno, "mounting at " + place.mountpoint);
+  fuse_fd.Reset();
+  return MountWithFusermount(place, options);
+}
+
+Result<std::vector<std::byte>> ReadInit(int fuse_fd) {
+  std::vector<std::byte> request(size_t{FUSE_MIN_READ_BUFFER});
+  for (;;) {
+    const ssize_t got = read(fuse_fd, request.data(), request.size());
+    if (got >= 0) {
+      request.resize(static_cast<size_t>(got));
+      return request;
+    }
+    if (errno != EINTR && errno != EAGAIN && errno != ENOENT) {
+      return Status::FromErrno(errno, "reading the first request from /dev/fuse");
+    }
+  }
+}
+
+Result<std::string> FindMount(const MountPlace& place) {
+  std::ifstream mountinfo("/proc/self/mountinfo");
+  std::string device;
+  for (std::string line; std::getline(mountinfo, line);) {
+    // id parent major:minor root mountpoint options [optional ...] - type source options
+    const std::vector<std::string> fields = SplitFields(line);
+    size_t dash = 6;
+    while (dash < fields.size() && fields[dash] != "-") ++dash;
+    if (dash + 2 >= fields.size()) continue;
+    if (UnescapeMountinfo(fields[4]) != place.mountpoint) continue;
+    // The last one is on top.
+    const bool ours =
+        fields[dash + 1] == kType && UnescapeMountinfo(fields[dash + 2]) == place.store;
+    device = ours ? fields[2] : std::string();
+  }
+  if (device.empty()) return Status(Code::kNotFound, "no Cairn mount at " + place.mountpoint);
+  return device;
+}
+
+Status Unmount(const MountPlace& place, UnmountMode mode) {
+  const int flags = UMOUNT_NOFOLLOW | (mode == UnmountMode::kDetach ? MNT_DETACH : 0);
+  if (umount2(place.mountpoint.c_str(), flags) == 0) return Status::Ok();
+  if (errno == EPERM) return UnmountWithFusermount(place, mode == UnmountMode::kDetach);
+  return Status::FromErrno(errno, "unmounting " + place.mountpoint);
+}
+
+bool IsConnected(int fuse_fd) {
+  pollfd state{.fd = fuse_fd, .events = 0, .revents = 0};
+  return poll(&state, 1, 0) >= 0 && (state.revents & POLLERR) == 0;
+}
+
+std::string UnescapeMountinfo(std::string_view field) {
+  const auto is_octal = [&](size_t at) { return field[at] >= '0' && field[at] <= '7'; };
+  std::string text;
+  for (size_t i = 0; i < field.size(); ++i) {
+    if (field[i] == '\\' && i + 3 < field.size() && is_octal(i + 1) && is_octal(i + 2) &&
+        is_octal(i + 3)) {
+      const int code = (field[i + 1] - '0') * 64 + (field[i + 2] - '0') * 8 + (field[i + 3] - '0');
+      text += static_cast<char>(code);
+      i += 3;
+    } else {
+      text += field[i];
+    }
+  }
+  return text;
+}
+
+}  // namespace cairn

@@ -1,0 +1,45 @@
+// Mounting and unmounting: /dev/fuse and mount(2), or fusermount3 for users who may not.
+//
+// Used by the supervisor, which has one thread. None of these calls touches the mounted filesystem
+// itself, except Unmount, which may wait for the server: call it in a process of its own.
+#ifndef CAIRN_FUSEFS_MOUNT_H_
+#define CAIRN_FUSEFS_MOUNT_H_
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "fusefs/mount_options.h"
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+
+namespace cairn {
+
+struct MountPlace {
+  std::string store;       // absolute; shown as the mount's source
+  std::string mountpoint;  // absolute, without symbolic links
+};
+
+// Returns the descriptor on which the kernel's requests come. Errors name the mountpoint.
+Result<UniqueFd> MountFuse(const MountPlace& place, const MountOptions& options);
+
+// Reads the kernel's first request, whole. Waits for it.
+Result<std::vector<std::byte>> ReadInit(int fuse_fd);
+
+// The device number ("0:52") of the Cairn mount on top of `place.mountpoint`; kNotFound when there
+// is none. Reads /proc/self/mountinfo only.
+Result<std::string> FindMount(const MountPlace& place);
+
+enum class UnmountMode { kIfIdle, kDetach };
+// kBusy (kIfIdle only) when programs use it.
+Status Unmount(const MountPlace& place, UnmountMode mode);
+
+// Whether the kernel still has the mount that `fuse_fd` belongs to.
+bool IsConnected(int fuse_fd);
+
+// Decodes the \040 escapes of mountinfo.
+std::string UnescapeMountinfo(std::string_view field);
+
+}  // namespace cairn
+
+#endif  // CAIRN_FUSEFS_MOUNT_H_

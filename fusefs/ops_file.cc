@@ -1,0 +1,72 @@
+#include <fcntl.h>
+
+#include "fusefs/ops.h"
+#include "fusefs/wire.h"
+
+namespace cairn {
+namespace {
+
+struct CreateReply {
+  fuse_entry_out entry{};
+  fuse_open_out open{};
+};
+static_assert(sizeof(CreateReply) == sizeof(fuse_entry_out) + sizeof(fuse_open_out));
+
+// A new volume, or, for an open without O_EXCL, the one that somebody else made meanwhile.
+Result<Attributes> CreateOrFind(const Request& request, InodeId parent, const char* name,
+                                mode_t mode, int open_flags) {
+  Filesystem& filesystem = request.filesystem();
+  Result<Attributes> created = filesystem.Create(parent, name, mode & 07777, request.caller());
+  if (created.ok() || created.status().code() != Code::kExists || (open_flags & O_EXCL)) {
+    return created;
+  }
+  return filesystem.Lookup(parent, name);
+}
+
+}  // namespace
+
+Status Create(const Request& request, InodeId parent, const char* name, mode_t mode,
+              fuse_file_info* file) {
+  const auto open_flags = static_cast<uint32_t>(file->flags);
+  Filesystem& filesystem = request.filesystem();
+  CAIRN_ASSIGN_OR_RETURN(Attributes attributes,
+                         CreateOrFind(request, parent, name, mode, file->flags));
+  const bool truncate = (open_flags & O_TRUNC) && attributes.size > 0;
+  CAIRN_RETURN_IF_ERROR(filesystem.OpenVolume(attributes.inode, truncate).status());
+  if (truncate) attributes.size = 0;
+  CreateReply reply;
+  reply.entry = EntryReply(attributes);
+  reply.open = OpenReply(attributes.inode, open_flags);
+  if (!request.Answer(reply)) filesystem.ReleaseVolume(attributes.inode);
+  return Status::Ok();
+}
+
+Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
+  const auto open_flags = static_cast<uint32_t>(file->flags);
+  Filesystem& filesystem = request.filesystem();
+  const bool truncate = (open_flags & O_TRUNC) != 0;
+  CAIRN_RETURN_IF_ERROR(filesystem.OpenVolume(inode, truncate).status());
+  if (truncate && (request.body<fuse_open_in>().open_flags & FUSE_OPEN_KILL_SUIDGID)) {
+    const Status cleared = ClearSetIdBits(filesystem, inode, request.caller());
+    if (!cleared.ok()) {
+      filesystem.ReleaseVolume(inode);
+      return cleared;
+    }
+  }
+  if (!request.Answer(OpenReply(inode, open_flags))) filesystem.ReleaseVolume(inode);
+  return Status::Ok();
+}
+
+Status Release(const Request& request, InodeId inode, fuse_file_info* /*file*/) {
+  request.filesystem().ReleaseVolume(inode);
+  return request.AnswerDone();
+}
+
+Status Fsync(const Request& request, InodeId inode, int /*data_only*/, fuse_file_info* /*file*/) {
+  CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<Volume> volume,
+                         request.filesystem().FindVolume(inode));
+  CAIRN_RETURN_IF_ERROR(volume->Sync());
+  return request.AnswerDone();
+}
+
+}  // namespace cairn

@@ -1,0 +1,89 @@
+#include "fusefs/server.h"
+
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include "fusefs/init_reply.h"
+#include "fusefs/worker.h"
+#include "src/base/log.h"
+
+namespace cairn {
+namespace {
+
+constexpr int kLeastThreads = 8;
+constexpr int kMostThreads = 64;
+constexpr int kThreadsPerCore = 4;
+constexpr std::chrono::milliseconds kInterruptInterval{5};
+
+}  // namespace
+
+int DefaultThreadCount() {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(cores * kThreadsPerCore, kLeastThreads, kMostThreads);
+}
+
+Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
+                                               std::span<const std::byte> init_request,
+                                               const ServerOptions& options) {
+  CAIRN_ASSIGN_OR_RETURN(const InitReply reply, NegotiateInit(init_request));
+  if (options.resend && !(reply.flags() & protocol::kHasResend)) {
+    return Status(Code::kUnsupported,
+                  "the kernel cannot send requests again (Linux 6.9 can): mount anew");
+  }
+  const std::vector<std::byte> restricted = RestrictInit(init_request, reply);
+  std::unique_ptr<Server> server(new Server(std::move(fuse_fd), options.resend));
+  server->ended_fd_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
+  if (!server->ended_fd_.valid()) return Status::FromErrno(errno, "eventfd");
+
+  const int count = options.thread_count > 0 ? options.thread_count : DefaultThreadCount();
+  bool all_locked = true;
+  for (int i = 0; i < count; ++i) {
+    CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker,
+                           Worker::Create(edge, server->fuse_fd_.get(), restricted));
+    all_locked = all_locked && worker->buffers_locked();
+    server->workers_.push_back(std::move(worker));
+  }
+  if (!all_locked) LogWarn("request buffers cannot be locked into memory (RLIMIT_MEMLOCK)");
+  return server;
+}
+
+Server::Server(UniqueFd fuse_fd, bool resend) : fuse_fd_(std::move(fuse_fd)), resend_(resend) {}
+
+Server::~Server() { Stop(); }
+
+Status Server::Start() {
+  if (resend_) CAIRN_RETURN_IF_ERROR(SendResend());
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    CAIRN_RETURN_IF_ERROR(worker->Start(ended_fd_.get()));
+    ++started_;
+  }
+  return Status::Ok();
+}
+
+Status Server::SendResend() {
+  fuse_out_header notification{
+      .len = sizeof(notification), .error = protocol::kNotifyResend, .unique = 0};
+  if (write(fuse_fd_.get(), &notification, sizeof(notification)) < 0) {
+    return Status::FromErrno(errno, "asking the kernel to send requests again");
+  }
+  return Status::Ok();
+}
+
+void Server::Stop() {
+  const auto all_ended = [this] {
+    return std::all_of(workers_.begin(), workers_.begin() + static_cast<std::ptrdiff_t>(started_),
+                       [](const auto& worker) { return worker->ended(); });
+  };
+  while (!all_ended()) {
+    for (size_t i = 0; i < started_; ++i) workers_[i]->Interrupt();
+    std::this_thread::sleep_for(kInterruptInterval);
+  }
+  for (size_t i = 0; i < started_; ++i) workers_[i]->Join();
+  started_ = 0;
+}
+
+}  // namespace cairn

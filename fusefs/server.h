@@ -1,0 +1,60 @@
+// Server: all serving threads of one server process on one mount.
+//
+// Used by one thread. Between the first Start and the end of Stop the filesystem serves.
+#ifndef CAIRN_FUSEFS_SERVER_H_
+#define CAIRN_FUSEFS_SERVER_H_
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fusefs/edge.h"
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+
+namespace cairn {
+
+class Worker;
+
+struct ServerOptions {
+  int thread_count = 0;  // 0: DefaultThreadCount()
+  // This server takes a dead one's place: have the kernel send again what that one had read and
+  // not answered. Programs would hang for ever without it.
+  bool resend = false;
+};
+
+// Enough that reads and writes of a few blocks, which sleep little, keep all cores busy, and that
+// as many slow ones, fsyncs foremost, do not hold up the rest.
+int DefaultThreadCount();
+
+class Server {
+ public:
+  // Allocates buffers and sessions, without reading a request. Takes the descriptor of the mount;
+  // `init_request` is the message that the supervisor kept. kInvalid, kIo, kNoSpace, kUnsupported.
+  static Result<std::unique_ptr<Server>> Create(Edge& edge, UniqueFd fuse_fd,
+                                                std::span<const std::byte> init_request,
+                                                const ServerOptions& options);
+  // Stops.
+  ~Server();
+
+  Status Start();
+  // Readable when a thread has ended, which without Stop means that the mount is gone.
+  int ended_fd() const { return ended_fd_.get(); }
+  // Each thread answers the request it has in work, then all end. What is not read stays queued.
+  void Stop();
+
+ private:
+  Server(UniqueFd fuse_fd, bool resend);
+  Status SendResend();
+
+  const UniqueFd fuse_fd_;
+  const bool resend_;
+  UniqueFd ended_fd_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  size_t started_ = 0;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_FUSEFS_SERVER_H_

@@ -1,0 +1,96 @@
+#include "fusefs/wire.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "fusefs/file_handle.h"
+#include "src/warm/geometry.h"
+
+namespace cairn {
+namespace {
+
+constexpr int64_t kNsPerSecond = 1'000'000'000;
+constexpr uint32_t kMaxNameLength = 255;
+
+struct WireTime {
+  uint64_t seconds = 0;
+  uint32_t nanoseconds = 0;
+};
+
+// Times before 1970 have negative seconds and, as everywhere, nanoseconds that count up.
+WireTime SplitTime(int64_t ns) {
+  int64_t seconds = ns / kNsPerSecond;
+  int64_t rest = ns % kNsPerSecond;
+  if (rest < 0) {
+    rest += kNsPerSecond;
+    --seconds;
+  }
+  return {static_cast<uint64_t>(seconds), static_cast<uint32_t>(rest)};
+}
+
+}  // namespace
+
+uint32_t FileTypeBits(FileKind kind) { return kind == FileKind::kDirectory ? S_IFDIR : S_IFREG; }
+
+fuse_attr ToWire(const Attributes& attributes) {
+  const WireTime atime = SplitTime(attributes.atime_ns);
+  const WireTime mtime = SplitTime(attributes.mtime_ns);
+  const WireTime ctime = SplitTime(attributes.ctime_ns);
+  fuse_attr wire{};
+  wire.ino = attributes.inode.value();
+  wire.size = attributes.size;
+  wire.blocks = (attributes.allocated_bytes + 511) / 512;
+  wire.atime = atime.seconds;
+  wire.mtime = mtime.seconds;
+  wire.ctime = ctime.seconds;
+  wire.atimensec = atime.nanoseconds;
+  wire.mtimensec = mtime.nanoseconds;
+  wire.ctimensec = ctime.nanoseconds;
+  wire.mode = FileTypeBits(attributes.kind) | (attributes.mode & 07777);
+  wire.nlink = attributes.link_count;
+  wire.uid = attributes.uid;
+  wire.gid = attributes.gid;
+  wire.blksize = kBlockSize;
+  return wire;
+}
+
+fuse_entry_out EntryReply(const Attributes& attributes) {
+  fuse_entry_out reply{};
+  reply.nodeid = attributes.inode.value();
+  reply.entry_valid = kEntrySeconds;
+  reply.attr_valid = kAttributeSeconds;
+  reply.attr = ToWire(attributes);
+  return reply;
+}
+
+fuse_attr_out AttributeReply(const Attributes& attributes) {
+  fuse_attr_out reply{};
+  reply.attr_valid = kAttributeSeconds;
+  reply.attr = ToWire(attributes);
+  return reply;
+}
+
+fuse_open_out OpenReply(InodeId inode, uint32_t open_flags) {
+  const bool direct = (open_flags & O_DIRECT) != 0;
+  fuse_open_out reply{};
+  reply.fh = FileHandle{inode, direct}.Encode();
+  reply.open_flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES : FOPEN_KEEP_CACHE;
+  return reply;
+}
+
+fuse_statfs_out SpaceReply(const SpaceInfo& space) {
+  fuse_statfs_out reply{};
+  reply.st.bsize = kBlockSize;
+  reply.st.frsize = kBlockSize;
+  reply.st.blocks = space.total_bytes / kBlockSize;
+  reply.st.bfree = space.free_bytes / kBlockSize;
+  reply.st.bavail = space.available_bytes / kBlockSize;
+  reply.st.files = space.files_total;
+  reply.st.ffree = space.files_free;
+  reply.st.namelen = kMaxNameLength;
+  return reply;
+}
+
+}  // namespace cairn

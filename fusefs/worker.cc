@@ -1,0 +1,105 @@
+#include "fusefs/worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <system_error>
+
+#include "src/base/log.h"
+
+namespace cairn {
+namespace {
+
+// Its handler does nothing; without SA_RESTART it ends a sleeping read(2).
+constexpr int kInterruptSignal = SIGUSR1;
+
+void InstallInterruptHandler() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  sigemptyset(&action.sa_mask);
+  sigaction(kInterruptSignal, &action, nullptr);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Worker>> Worker::Create(Edge& edge, int fuse_fd,
+                                               std::span<const std::byte> init_request) {
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<RequestBuffers> buffers, RequestBuffers::Create());
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
+                         Session::Create(edge, fuse_fd, init_request));
+  return std::unique_ptr<Worker>(new Worker(edge, fuse_fd, std::move(buffers), std::move(session)));
+}
+
+Worker::Worker(Edge& edge, int fuse_fd, std::unique_ptr<RequestBuffers> buffers,
+               std::unique_ptr<Session> session)
+    : fuse_fd_(fuse_fd),
+      buffers_(std::move(buffers)),
+      session_(std::move(session)),
+      fast_io_(edge, fuse_fd, buffers_->reply()) {}
+
+Status Worker::Start(int ended_fd) {
+  InstallInterruptHandler();
+  try {
+    thread_ = std::thread([this, ended_fd] {
+      Run();
+      ended_.store(true, std::memory_order_release);
+      const uint64_t one = 1;
+      if (write(ended_fd, &one, sizeof(one)) < 0) {
+        LogError("a thread's end was not heard: {}", std::strerror(errno));
+      }
+    });
+  } catch (const std::system_error& error) {
+    return Status(Code::kIo, std::string("starting a thread: ") + error.what());
+  }
+  return Status::Ok();
+}
+
+void Worker::Interrupt() {
+  stop_.store(true, std::memory_order_relaxed);
+  if (thread_.joinable() && !ended()) pthread_kill(thread_.native_handle(), kInterruptSignal);
+}
+
+void Worker::Run() noexcept {
+  pthread_setname_np(pthread_self(), "cairnfs-serve");
+  while (!stop_.load(std::memory_order_relaxed)) {
+    if (!ServeOne()) break;
+  }
+}
+
+bool Worker::ServeOne() {
+  const std::span<std::byte> buffer = buffers_->request();
+  const ssize_t got = read(fuse_fd_, buffer.data(), buffer.size());
+  if (got < 0) {
+    // ENOENT: the program gave up before its request was handed over.
+    if (errno == EINTR || errno == EAGAIN || errno == ENOENT) return true;
+    if (errno != ENODEV) LogError("reading from /dev/fuse: {}", std::strerror(errno));
+    return false;
+  }
+  const std::span<std::byte> request = buffer.first(static_cast<size_t>(got));
+  if (request.size() < sizeof(fuse_in_header)) {
+    LogError("reading from /dev/fuse: a message of {} bytes", request.size());
+    return true;
+  }
+  switch (reinterpret_cast<const fuse_in_header*>(request.data())->opcode) {
+    case FUSE_READ:
+      fast_io_.Read(request);
+      break;
+    case FUSE_WRITE:
+      fast_io_.Write(request);
+      break;
+    case FUSE_INTERRUPT:  // no request waits for long; INTERRUPT has no answer
+    case FUSE_FORGET:     // nothing depends on lookup counts; FORGET has no answer
+    case FUSE_BATCH_FORGET:
+      break;
+    default:
+      session_->Process(request);
+      break;
+  }
+  return true;
+}
+
+}  // namespace cairn

@@ -1,0 +1,51 @@
+// cairn: the command line.
+#include <exception>
+#include <iostream>
+
+#include "tools/cairn/command.h"
+
+namespace cairn::cli {
+namespace {
+
+constexpr const char* kFooter =
+    R"(Exit codes: 0 done, 1 failed (for fsck: the store is damaged), 2 wrong use.
+
+Examples:
+  cairnfs /var/lib/store /mnt/cairn       mount a store (made on first use)
+  cairn status /mnt/cairn                 what the mount holds and does
+  cairn du /mnt/cairn/vm1                 what each volume really holds
+  cairn unmount /mnt/cairn                unmount, and wait until all is durable
+  cairn fsck /var/lib/store               check the store; --repair puts right what it can
+  cairn fsck --json /var/lib/store | jq .findings)";
+
+int Main(int argc, char** argv) {
+  CLI::App app("Look at Cairn mounts and take care of their stores.", "cairn");
+  app.set_version_flag("--version", std::string("cairn " CAIRN_VERSION));
+  app.require_subcommand(1);
+  app.footer(kFooter);
+  int exit_code = kDone;
+  RegisterStatus(app, exit_code);
+  RegisterDu(app, exit_code);
+  RegisterFsck(app, exit_code);
+  RegisterUnmount(app, exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Help and version come this way too, with 0.
+    return app.exit(error) == 0 ? kDone : kWrongUse;
+  }
+  std::cout.flush();
+  if (!std::cout) return Fail("cannot write the output");
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace cairn::cli
+
+int main(int argc, char** argv) {
+  try {
+    return cairn::cli::Main(argc, argv);
+  } catch (const std::exception& error) {
+    return cairn::cli::Fail(std::string("unexpected: ") + error.what());
+  }
+}
