@@ -1,6 +1,7 @@
 #include "fusefs/edge.h"
 
 #include <cerrno>
+#include <string>
 
 #include "src/base/clock.h"
 #include "src/base/log.h"
@@ -28,10 +29,16 @@ int Edge::Refuse(InodeId inode, const Status& status) noexcept {
   const int error = status.ToErrno();
   if (!WantsReason(error)) return error;
   try {
-    if (error == EIO || error == ENOSPC) {
-      if (const auto held_back = log_limit_.Admit(Clock::System().NowNs())) {
-        LogError("inode {}: {}{}", inode.value(), status.ToString(),
-                 *held_back > 0 ? " (and " + std::to_string(*held_back) + " more)" : "");
+    // Apart, so that a program that keeps asking for nonsense cannot hide damage.
+    const bool failed = error == EIO || error == ENOSPC;
+    RateLimit& limit = failed ? failure_limit_ : refusal_limit_;
+    if (const auto held_back = limit.Admit(Clock::System().NowNs())) {
+      const std::string more =
+          *held_back > 0 ? " (and " + std::to_string(*held_back) + " more)" : std::string();
+      if (failed) {
+        LogError("inode {}: {}{}", inode.value(), status.ToString(), more);
+      } else {
+        LogWarn("inode {}: refused: {}{}", inode.value(), status.ToString(), more);
       }
     }
     filesystem_.NoteError(inode, status);
@@ -41,7 +48,7 @@ int Edge::Refuse(InodeId inode, const Status& status) noexcept {
 }
 
 int Edge::RefuseException(InodeId inode, std::string_view what) noexcept {
-  if (log_limit_.Admit(Clock::System().NowNs())) {
+  if (failure_limit_.Admit(Clock::System().NowNs())) {
     LogError("inode {}: request failed: {}", inode.value(), what);
   }
   return EIO;

@@ -19,8 +19,8 @@ class Edge {
 
   Filesystem& filesystem() { return filesystem_; }
 
-  // The errno that the program gets. Damage and want of space go to the log, at a bounded rate;
-  // where a person would ask why, the reason is kept for "user.cairn.error" of `inode`.
+  // The errno that the program gets. Where a person would ask why, the reason goes to the log, at a
+  // bounded rate, and is kept for "user.cairn.error" of `inode`.
   // REQUIRES: !status.ok(). Never throws.
   int Refuse(InodeId inode, const Status& status) noexcept;
   // The errno for an exception that came up from below.
@@ -28,7 +28,8 @@ class Edge {
 
  private:
   Filesystem& filesystem_;
-  RateLimit log_limit_;
+  RateLimit failure_limit_;
+  RateLimit refusal_limit_;
 };
 
 }  // namespace cairn

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <sstream>
@@ -34,6 +35,31 @@ std::vector<std::string> SplitFields(const std::string& line) {
   std::vector<std::string> fields;
   for (std::string field; stream >> field;) fields.push_back(field);
   return fields;
+}
+
+struct MountEntry {
+  std::string device;
+  std::string mountpoint;
+  std::string type;
+  std::string source;
+};
+
+// The mounts of this mount namespace, oldest first.
+std::vector<MountEntry> ReadMountinfo() {
+  std::vector<MountEntry> entries;
+  std::ifstream mountinfo("/proc/self/mountinfo");
+  for (std::string line; std::getline(mountinfo, line);) {
+    // id parent major:minor root mountpoint options [optional ...] - type source options
+    const std::vector<std::string> fields = SplitFields(line);
+    size_t dash = 6;
+    while (dash < fields.size() && fields[dash] != "-") ++dash;
+    if (dash + 2 >= fields.size()) continue;
+    entries.push_back({.device = fields[2],
+                       .mountpoint = UnescapeMountinfo(fields[4]),
+                       .type = fields[dash + 1],
+                       .source = UnescapeMountinfo(fields[dash + 2])});
+  }
+  return entries;
 }
 
 }  // namespace
@@ -72,22 +98,22 @@ Result<std::vector<std::byte>> ReadInit(int fuse_fd) {
 }
 
 Result<std::string> FindMount(const MountPlace& place) {
-  std::ifstream mountinfo("/proc/self/mountinfo");
   std::string device;
-  for (std::string line; std::getline(mountinfo, line);) {
-    // id parent major:minor root mountpoint options [optional ...] - type source options
-    const std::vector<std::string> fields = SplitFields(line);
-    size_t dash = 6;
-    while (dash < fields.size() && fields[dash] != "-") ++dash;
-    if (dash + 2 >= fields.size()) continue;
-    if (UnescapeMountinfo(fields[4]) != place.mountpoint) continue;
+  for (const MountEntry& entry : ReadMountinfo()) {
+    if (entry.mountpoint != place.mountpoint) continue;
     // The last one is on top.
-    const bool ours =
-        fields[dash + 1] == kType && UnescapeMountinfo(fields[dash + 2]) == place.store;
-    device = ours ? fields[2] : std::string();
+    const bool ours = entry.type == kType && entry.source == place.store;
+    device = ours ? entry.device : std::string();
   }
   if (device.empty()) return Status(Code::kNotFound, "no Cairn mount at " + place.mountpoint);
   return device;
+}
+
+bool IsStoreMounted(const std::string& store) {
+  const std::vector<MountEntry> entries = ReadMountinfo();
+  return std::any_of(entries.begin(), entries.end(), [&](const MountEntry& entry) {
+    return entry.type == kType && entry.source == store;
+  });
 }
 
 Status Unmount(const MountPlace& place, UnmountMode mode) {

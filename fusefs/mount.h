@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fusefs/mount_options.h"
@@ -29,6 +30,9 @@ Result<std::vector<std::byte>> ReadInit(int fuse_fd);
 // The device number ("0:52") of the Cairn mount on top of `place.mountpoint`; kNotFound when there
 // is none. Reads /proc/self/mountinfo only.
 Result<std::string> FindMount(const MountPlace& place);
+
+// Whether the store is mounted anywhere in this mount namespace.
+bool IsStoreMounted(const std::string& store);
 
 enum class UnmountMode { kIfIdle, kDetach };
 // kBusy (kIfIdle only) when programs use it.

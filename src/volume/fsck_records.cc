@@ -101,12 +101,8 @@ class RecordReader {
 
   Status OnCounter(std::string_view key, std::string_view value) {
     CAIRN_ASSIGN_OR_RETURN(const uint64_t number, DecodeU64(value));
-    if (key == CounterKey(kNextIdCounter)) {
-      state_.next_id = number;
-      return Status::Ok();
-    }
-    if (key == CounterKey(kCrashCounter)) return Status::Ok();
-    return Status(Code::kCorrupt, "a counter that this program does not know");
+    if (key == CounterKey(kNextIdCounter)) state_.next_id = number;
+    return Status::Ok();
   }
 
   Status OnOrphan(std::string_view key, std::string_view) {

@@ -68,6 +68,8 @@ bool IsIntact(const std::string& mark) {
 }  // namespace
 
 Status WriteCleanMark(Env& env, const std::string& index_dir, const std::string& mark_path) {
+  // LevelDB does not sync its removals: a log that is gone now could be back after a power cut.
+  CAIRN_RETURN_IF_ERROR(env.SyncDir(index_dir));
   CAIRN_ASSIGN_OR_RETURN(const std::string mark, Describe(env, index_dir));
   return env.WriteWholeDurably(mark_path, mark);
 }

@@ -22,6 +22,26 @@ bool IsHarmless(const std::string& name) {
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
+// Before anything is written: without a superblock, the directory must be empty.
+Status CheckWhatIsThere(Env& env, const std::string& dir) {
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env.List(dir));
+  const auto there = [&names](std::string_view name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (there("superblock")) return Status::Ok();
+  if (there("index") || there("extents")) {
+    return Status(Code::kCorrupt,
+                  dir + "/superblock is missing, but the directory holds a store's data");
+  }
+  for (const std::string& name : names) {
+    // A first superblock that was not written to its end has another name.
+    if (IsHarmless(name) || name.starts_with("superblock.")) continue;
+    return Status(Code::kInvalid,
+                  dir + " is not a Cairn store and not empty (it holds '" + name + "')");
+  }
+  return Status::Ok();
+}
+
 std::string ParentOf(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
@@ -51,6 +71,7 @@ Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& 
     CAIRN_RETURN_IF_ERROR(env.CreateDir(dir));
     CAIRN_RETURN_IF_ERROR(env.SyncDir(ParentOf(dir)));
   }
+  CAIRN_RETURN_IF_ERROR(CheckWhatIsThere(env, dir));
   std::unique_ptr<WarmStore> store(new WarmStore(env, dir));
   CAIRN_RETURN_IF_ERROR(store->TakeLock(options));
   CAIRN_RETURN_IF_ERROR(store->ReadOrFormat(options));
@@ -95,17 +116,6 @@ Status WarmStore::ReadOrFormat(const WarmStoreOptions& options) {
     return LayOut();
   }
   if (read.status().code() != Code::kNotFound) return std::move(read).status();
-  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env_.List(dir_));
-  for (const std::string& name : names) {
-    if (IsHarmless(name)) continue;
-    if (name == "index" || name == "extents") {
-      return Status(Code::kCorrupt,
-                    dir_ + "/superblock is missing, but the directory holds a store's data");
-    }
-    if (name.starts_with("superblock.")) continue;  // a first write that did not get far
-    return Status(Code::kInvalid,
-                  dir_ + " is not a Cairn store and not empty (it holds '" + name + "')");
-  }
   if (!options.create) return Status(Code::kNotFound, dir_ + ": there is no store");
   superblock_ = NewSuperblock(Clock::System().NowNs());
   return LayOut();

@@ -91,6 +91,10 @@ TEST(DirectoryPacker, FillsToTheLastByteAndNoFurther) {
   EXPECT_TRUE(short_by_one.Add("12345678", InodeId(1), FileKind::kVolume, 1));
   EXPECT_FALSE(short_by_one.Add("12345678", InodeId(2), FileKind::kVolume, 2));
   EXPECT_EQ(short_by_one.size(), record);
+
+  // The name fits, its padding does not.
+  DirectoryPacker unpadded(whole.first(record - 1));
+  EXPECT_FALSE(unpadded.Add("1234567", InodeId(1), FileKind::kVolume, 1));
 }
 
 TEST(DirectoryPacker, PlusCarriesAttributesButNotForDots) {

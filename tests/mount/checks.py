@@ -24,6 +24,9 @@ def error_of(function, *arguments, **keywords):
     try:
         function(*arguments, **keywords)
     except OSError as error:
+        # Linux has one number for ENOTSUP and EOPNOTSUPP; Python knows it by either name.
+        if error.errno == errno.EOPNOTSUPP:
+            return "EOPNOTSUPP"
         return errno.errorcode.get(error.errno, str(error.errno))
     return None
 

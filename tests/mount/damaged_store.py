@@ -33,6 +33,7 @@ def make_store(bin_folder, folder):
                 os.fsync(fd)
                 os.close(fd)
             mount.remount()
+        os.mkdir(mount.path("last"))  # Something for the log: it was empty after the opening.
         mount.down()
         copy_store(mount.store, store)
     return store

@@ -49,7 +49,8 @@ try:
     calls[verb]()
     print("ok")
 except OSError as error:
-    print(errno.errorcode.get(error.errno, error.errno))
+    same_number = error.errno == errno.EOPNOTSUPP  # as ENOTSUP
+    print("EOPNOTSUPP" if same_number else errno.errorcode.get(error.errno, error.errno))
 """
 # sizeof(struct cairn_ioc_status) of fusefs/cairn_ioctl.h.
 STATUS_SIZE = 4 * 2 + 8 * 6 + 4 * 2 + 8 * 24 + 256

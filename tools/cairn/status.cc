@@ -65,24 +65,27 @@ void PrintForPeople(const Json& object, const std::string& indent) {
   }
 }
 
+// The kernel may answer stat for a dead server, so it shows at either call.
+int FailWith(int error, const Options& options, const std::string& next) {
+  if (error == ENOTCONN) {
+    return Fail(options.path + ": the mount's server is dead; clear it with 'cairn unmount " +
+                options.path + "' and mount the store again");
+  }
+  return Fail(options.path + ": " + ::strerror(error) + next);
+}
+
 int Run(const Options& options) {
   const std::string path = AbsolutePath(options.path);
   struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) {
-    if (errno == ENOTCONN) {
-      return Fail(options.path + ": the mount's server is dead; clear it with 'cairn unmount " +
-                  options.path + "' and mount the store again");
-    }
-    return Fail(options.path + ": " + ::strerror(errno) + KnownMounts());
-  }
+  if (::stat(path.c_str(), &st) != 0) return FailWith(errno, options, KnownMounts());
   const auto mount = MountContaining(path);
   if (!mount || !mount->is_cairn()) {
     return Fail(options.path + " is not in a Cairn mount" + KnownMounts());
   }
   std::string value;
   if (const int error = ReadStatus(path, value); error != 0) {
-    return Fail(options.path + ": " + kStatusAttribute + ": " + ::strerror(error) +
-                "; see the log of the mount");
+    return FailWith(error, options,
+                    std::string(": ") + kStatusAttribute + " cannot be read; see the mount's log");
   }
   const Json document = Json::parse(value, nullptr, /*allow_exceptions=*/false);
   if (!document.is_object()) {

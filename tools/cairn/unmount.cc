@@ -114,6 +114,13 @@ bool StoreIsFree(const std::string& store) {
   return ::flock(fd.get(), LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }
 
+// Whether the last process that had the store open closed it; it leaves a mark when it did. Who may
+// not look into the store has to believe it.
+bool WasClosed(const std::string& store) {
+  struct stat st {};
+  return ::stat((store + "/clean").c_str(), &st) == 0 || errno != ENOENT;
+}
+
 bool HasEnded(const Process& process) {
   pollfd waiting{process.fd.get(), POLLIN, 0};
   return ::poll(&waiting, 1, 0) > 0;
@@ -147,6 +154,12 @@ int Run(const Options& options) {
                   mount->source + "/log");
     }
     std::this_thread::sleep_for(kPollInterval);
+  }
+  if (!WasClosed(mount->source)) {
+    return Fail(options.mountpoint +
+                " is unmounted, but its server ended without closing the store: what was not "
+                "fsynced may be lost; see " +
+                mount->source + "/log and run 'cairn fsck " + mount->source + "'");
   }
   const std::chrono::duration<double> took = SteadyClock::now() - start;
   if (options.json) {

@@ -10,13 +10,20 @@
 #include <chrono>
 #include <thread>
 
+#include "fusefs/mount.h"
 #include "src/warm/warm_store.h"
 
 namespace cairn {
 namespace {
 
-// After `umount` has returned, the server that served the mount may still be closing the store.
+// After `umount` has returned, the server that served the mount may still be closing the store. A
+// store that is still mounted is not about to be closed.
 constexpr std::chrono::seconds kLockWait{10};
+
+std::chrono::seconds LockWait(const ServeCommandLine& command) {
+  const bool mounted_elsewhere = command.generation == 1 && IsStoreMounted(command.store);
+  return mounted_elsewhere ? std::chrono::seconds(0) : kLockWait;
+}
 
 // Of the bound that `memory=` sets: LevelDB's blocks, resolved chunk maps, and the rest for
 // request buffers, open volumes and what the libraries keep.
@@ -57,7 +64,7 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
 
   WarmStoreOptions store_options;
   store_options.create = !command.options.read_only;
-  store_options.lock_wait = kLockWait;
+  store_options.lock_wait = LockWait(command);
   store_options.holder = fmt::format("mounted at {} by process {}", command.mountpoint, getpid());
   store_options.index_cache_bytes = command.options.memory_bytes / kIndexShare;
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<WarmStore> store,
