@@ -1,5 +1,6 @@
 #include "fusefs/fast_io.h"
 
+#include <fcntl.h>
 #include <sys/uio.h>
 
 #include <cerrno>
@@ -82,7 +83,12 @@ Result<size_t> FastIo::DoWrite(const fuse_in_header& header, const fuse_write_in
                         .request = RequestId(header.unique & ~protocol::kUniqueResend)};
     CAIRN_RETURN_IF_ERROR(ClearSetIdBits(edge_.filesystem(), inode, caller));
   }
-  return volume->Write(body.offset, data);
+  auto put = volume->Write(body.offset, data);
+  // The kernel follows a cached write to a file opened with O_SYNC or O_DSYNC by an fsync, but not
+  // a direct one: there, the flag is all that we get to know.
+  const bool wants_sync = (body.flags & O_DSYNC) != 0;  // O_SYNC contains it
+  if (wants_sync && put.ok()) CAIRN_RETURN_IF_ERROR(volume->Sync());
+  return put;
 }
 
 void FastIo::AnswerError(const fuse_in_header& header, int error) noexcept {

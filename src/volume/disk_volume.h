@@ -68,6 +68,9 @@ class DiskVolume final : public Volume {
   bool HasPendingIndex();
   // The volume is gone: waits for I/O inside, then refuses all with kStale.
   void Retire();
+  // What a failed sync still has to say in the journal, once that has room. Does nothing for a
+  // volume that is well.
+  void SettleForget();
   // Why the volume refuses writes; OK when it does not.
   Status Health();
 
@@ -191,6 +194,7 @@ class DiskVolume final : public Volume {
   Mutex pending_mu_;
   PendingIndex pending_ CAIRN_GUARDED_BY(pending_mu_);
   bool size_dirty_ CAIRN_GUARDED_BY(pending_mu_) = false;
+  bool forget_owed_ CAIRN_GUARDED_BY(pending_mu_) = false;
   // Of the branch that record_ names; what the pending changes are about.
   Lineage::Level head_ CAIRN_GUARDED_BY(pending_mu_);
 

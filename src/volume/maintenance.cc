@@ -130,6 +130,7 @@ Status Maintenance::FlushLocked() {
     if (!status.ok() && first_failure.ok()) first_failure = status;
   }
   if (sealed) context_.journal->Release();
+  for (const auto& volume : table_.All()) volume->SettleForget();
   return first_failure;
 }
 

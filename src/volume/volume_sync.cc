@@ -116,8 +116,17 @@ void DiskVolume::Poison(const Status& why) {
   }
   refuses_writes_.store(true, std::memory_order_release);
   // A server that replaces this one must not believe in data that may be lost.
+  {
+    MutexLock lock(pending_mu_);
+    forget_owed_ = true;
+  }
+  SettleForget();
+}
+
+void DiskVolume::SettleForget() {
   MutexLock lock(pending_mu_);
-  (void)context_.journal->Append(JournalEntry::Forget(inode_, head_.branch));
+  if (!forget_owed_) return;
+  forget_owed_ = !context_.journal->Append(JournalEntry::Forget(inode_, head_.branch));
 }
 
 }  // namespace cairn

@@ -66,10 +66,13 @@ Result<Superblock> DecodeSuperblock(std::string_view bytes, const std::string& p
                   fmt::format("{}: store format {}, this program knows {}: use a newer cairnfs",
                               path, superblock.version, kFormatVersion));
   }
-  if (superblock.incompatible_features & ~kKnownIncompatibleFeatures) {
+  const uint64_t unknown =
+      (superblock.incompatible_features & ~kKnownIncompatibleFeatures) |
+      (superblock.read_only_features & ~kKnownReadOnlyFeatures);
+  if (unknown != 0) {
     return Status(Code::kUnsupported,
                   fmt::format("{}: store features {:#x} are unknown here: use a newer cairnfs",
-                              path, superblock.incompatible_features));
+                              path, unknown));
   }
   return superblock;
 }

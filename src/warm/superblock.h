@@ -14,8 +14,9 @@ namespace cairn {
 
 inline constexpr uint32_t kFormatVersion = 1;
 
-// A set bit that this program does not know: compatible may be ignored, read_only_compatible
-// allows reading only, incompatible forbids opening.
+// What a set bit means to a program that does not know it: compatible features may be ignored,
+// read-only features may be read past but not written past, incompatible ones forbid opening. This
+// program writes to each store that it opens, so the latter two keep it out alike.
 inline constexpr uint64_t kKnownIncompatibleFeatures = 0;
 inline constexpr uint64_t kKnownReadOnlyFeatures = 0;
 

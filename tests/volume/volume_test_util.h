@@ -1,0 +1,158 @@
+// A Filesystem on a store in memory, for tests that break things beneath it.
+#ifndef CAIRN_TESTS_VOLUME_VOLUME_TEST_UTIL_H_
+#define CAIRN_TESTS_VOLUME_VOLUME_TEST_UTIL_H_
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/base/stepping_executor.h"
+#include "src/env/memory_env.h"
+#include "src/volume/filesystem.h"
+#include "src/volume/fsck.h"
+#include "src/warm/geometry.h"
+#include "src/warm/index_journal.h"
+
+namespace cairn {
+
+inline std::vector<std::byte> Stamped(uint64_t length, unsigned stamp) {
+  return std::vector<std::byte>(length, static_cast<std::byte>(stamp));
+}
+
+// A machine with one store, its disk and the memory that outlives a killed server.
+class TestMachine {
+ public:
+  struct Settings {
+    uint64_t chunk_map_bytes = 16 << 10;  // so that leaves come and go
+    std::chrono::milliseconds flush_interval{0};
+    // So that the reserve for the index is small.
+    uint64_t capacity = 256 << 20;
+    // 0: a SteppingExecutor, which runs nothing unless RunBackground is called.
+    int executor_threads = 0;
+  };
+  TestMachine() : TestMachine(Settings{}) {}
+  explicit TestMachine(const Settings& settings)
+      : settings_(settings), journal_(IndexJournal::kSmallestRegion / 8) {
+    env_.SetCapacity(settings.capacity);
+  }
+
+  MemoryEnv& env() { return env_; }
+  Filesystem& filesystem() { return *filesystem_; }
+  Executor& executor() { return *executor_; }
+
+  Status TryMount() {
+    WarmStoreOptions store_options;
+    store_options.create = true;
+    CAIRN_ASSIGN_OR_RETURN(auto store, WarmStore::Open(env_, "/store", store_options));
+    if (settings_.executor_threads > 0) {
+      executor_ = NewThreadExecutor(settings_.executor_threads);
+    } else {
+      executor_ = std::make_unique<SteppingExecutor>();
+    }
+    Filesystem::Parts parts;
+    parts.store = std::move(store);
+    parts.executor = executor_.get();
+    parts.journal_region = std::as_writable_bytes(std::span(journal_));
+    FilesystemOptions options;
+    options.flush_interval = settings_.flush_interval;
+    options.chunk_map_bytes = settings_.chunk_map_bytes;
+    CAIRN_ASSIGN_OR_RETURN(filesystem_, Filesystem::Open(std::move(parts), options));
+    return Status::Ok();
+  }
+  void Mount() {
+    const Status status = TryMount();
+    ASSERT_TRUE(status.ok()) << status.ToString();
+  }
+
+  // The ways in which a server ends.
+  Status Close() {
+    Status status = filesystem_->Close();
+    Drop();
+    env_.KillProcess();
+    std::fill(journal_.begin(), journal_.end(), 0);
+    return status;
+  }
+  void LoseServer() {
+    Drop();
+    env_.KillProcess();
+  }
+  void LosePower(uint64_t seed) {
+    Drop();
+    env_.CutAtSync(0, CutSide::kBefore);
+    env_.CutAtOperation(0, CutSide::kBefore);
+    env_.Restart(seed);
+    std::fill(journal_.begin(), journal_.end(), 0);
+  }
+
+  void RunBackground() {
+    auto& stepping = static_cast<SteppingExecutor&>(*executor_);
+    stepping.AdvanceTime(std::chrono::milliseconds(200));
+    stepping.RunAll();
+  }
+
+  void ExpectNoDamage() {
+    auto report = CheckStore(env_, "/store", {});
+    ASSERT_TRUE(report.ok()) << report.status().ToString();
+    EXPECT_EQ(report->damage_count, 0u)
+        << report->findings[0].code << " " << report->findings[0].where << ": "
+        << report->findings[0].what;
+  }
+
+  std::shared_ptr<Volume> Create(const std::string& name) {
+    auto made = filesystem_->Create(kRootInode, name, 0644, {});
+    EXPECT_TRUE(made.ok()) << made.status().ToString();
+    return made.ok() ? Find(name) : nullptr;
+  }
+  std::shared_ptr<Volume> Find(const std::string& name) {
+    auto found = filesystem_->Lookup(kRootInode, name);
+    EXPECT_TRUE(found.ok()) << found.status().ToString();
+    if (!found.ok()) return nullptr;
+    auto volume = filesystem_->FindVolume(found->inode);
+    EXPECT_TRUE(volume.ok()) << volume.status().ToString();
+    return volume.ok() ? *volume : nullptr;
+  }
+
+ private:
+  void Drop() {
+    filesystem_.reset();
+    executor_.reset();
+  }
+
+  const Settings settings_;
+  MemoryEnv env_;
+  std::vector<uint64_t> journal_;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<Filesystem> filesystem_;
+};
+
+// Whether `length` bytes at `offset` all are `stamp`; says which is not.
+inline testing::AssertionResult Holds(Volume& volume, uint64_t offset, uint64_t length,
+                                      unsigned stamp) {
+  std::vector<std::byte> bytes(length);
+  auto got = volume.Read(offset, bytes);
+  if (!got.ok()) return testing::AssertionFailure() << got.status().ToString();
+  if (*got != length) return testing::AssertionFailure() << "only " << *got << " bytes";
+  const auto other = std::find_if(bytes.begin(), bytes.end(), [&](std::byte byte) {
+    return byte != static_cast<std::byte>(stamp);
+  });
+  if (other == bytes.end()) return testing::AssertionSuccess();
+  return testing::AssertionFailure()
+         << "byte " << offset + static_cast<uint64_t>(other - bytes.begin()) << " is "
+         << std::to_integer<unsigned>(*other) << ", should be " << stamp;
+}
+
+inline Code WriteCode(Volume& volume, uint64_t offset, uint64_t length, unsigned stamp) {
+  auto written = volume.Write(offset, Stamped(length, stamp));
+  if (!written.ok()) return written.status().code();
+  EXPECT_EQ(*written, length);
+  return Code::kOk;
+}
+
+}  // namespace cairn
+
+#endif  // CAIRN_TESTS_VOLUME_VOLUME_TEST_UTIL_H_
