@@ -88,6 +88,9 @@ class Env {
   virtual Status CreateDir(const std::string& path) = 0;
   // Makes the creations, removals and renames in directory `path` durable.
   virtual Status SyncDir(const std::string& path) = 0;
+  // Makes everything durable that any process ever wrote to the filesystem that holds `path`,
+  // names and contents; also what a process that died left unsynced.
+  virtual Status SyncFilesystem(const std::string& path) = 0;
   // Names in `path` without "." and "..", sorted.
   virtual Result<std::vector<std::string>> List(const std::string& path) = 0;
   // kNotFound when absent.

@@ -124,6 +124,15 @@ Status MemoryEnv::SyncDir(const std::string& path) {
   return faults_.Finish(Status::Ok(), path);
 }
 
+Status MemoryEnv::SyncFilesystem(const std::string& path) {
+  RunHook(Op::kSyncDir, path);
+  MutexLock lock(mu_);
+  CAIRN_RETURN_IF_ERROR(faults_.Begin({.op = Op::kSyncDir, .mutates = true, .path = path}).status);
+  names_.SyncAll();
+  for (const auto& [file_path, inode] : names_.Files()) inode->pages.Sync();
+  return faults_.Finish(Status::Ok(), path);
+}
+
 Result<std::vector<std::string>> MemoryEnv::List(const std::string& path) {
   RunHook(Op::kQuery, path);
   MutexLock lock(mu_);

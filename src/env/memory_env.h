@@ -40,6 +40,8 @@ class MemoryEnv final : public Env {
   Status Rename(const std::string& from, const std::string& to) override;
   Status CreateDir(const std::string& path) override;
   Status SyncDir(const std::string& path) override;
+  // Counts as a SyncDir.
+  Status SyncFilesystem(const std::string& path) override;
   Result<std::vector<std::string>> List(const std::string& path) override;
   Result<FileInfo> Info(const std::string& path) override;
   Result<SpaceInfo> Space(const std::string& path) override;

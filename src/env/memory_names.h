@@ -60,6 +60,8 @@ class MemoryNames {
   Result<MemoryInode::Ref> Rename(const std::string& from, const std::string& to);
 
   Status SyncDir(const std::string& path);
+  // All directories at once.
+  void SyncAll() { Commit(std::vector<bool>(journal_.size(), true)); }
   // Makes the surviving state both the current and the durable one. Contents are left alone.
   void PowerCut(std::mt19937_64& random);
 

@@ -235,6 +235,13 @@ class PosixEnv final : public Env {
     return Check(Retry([&] { return ::fsync(fd.get()); }), path, "fsync");
   }
 
+  Status SyncFilesystem(const std::string& path) override {
+    const UniqueFd fd(
+        Retry([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+    if (!fd.valid()) return Failed(errno, path, "open(O_DIRECTORY)");
+    return Check(Retry([&] { return ::syncfs(fd.get()); }), path, "syncfs");
+  }
+
   Result<std::vector<std::string>> List(const std::string& path) override {
     const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(path.c_str()), &::closedir);
     if (!dir) return Failed(errno, path, "opendir");

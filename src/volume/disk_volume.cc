@@ -57,11 +57,16 @@ Status DiskVolume::TrimBehindEnd() {
   IndexBatch batch;
   CAIRN_RETURN_IF_ERROR(DeleteVersionsFrom(ChunkIndex(ChunkCount(size)), batch));
   CAIRN_RETURN_IF_ERROR(context_.store->index().Commit(batch));
-  if (size % kChunkSize == 0) return Status::Ok();
-  CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadIfAny(SegmentOf(size)));
-  if (file == nullptr) return Status::Ok();
-  CAIRN_RETURN_IF_ERROR(file->PunchHole(OffsetInSegment(size), RoundUpToChunk(size) - size));
-  return file->Sync();
+  // To the end of each file: a truncation that was cut short has not freed its space yet.
+  for (uint64_t number = SegmentOf(size).value(); number < ExtentSet::kSegments; ++number) {
+    CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadIfAny(SegmentIndex(number)));
+    if (file == nullptr) continue;
+    const uint64_t begin = number == SegmentOf(size).value() ? OffsetInSegment(size) : 0;
+    if (begin >= file->size()) continue;
+    CAIRN_RETURN_IF_ERROR(file->PunchHole(begin, file->size() - begin));
+    CAIRN_RETURN_IF_ERROR(file->Sync());
+  }
+  return Status::Ok();
 }
 
 Status DiskVolume::LoadLeaf(uint64_t number, ChunkLeaf& leaf) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
@@ -109,14 +114,23 @@ Status DiskVolume::CommitRecordBy(IndexBatch& batch,
                                   const std::function<void(InodeRecord&)>& change,
                                   const std::function<Status()>& commit) {
   MutexLock commit_lock(commit_mu_);
-  InodeRecord record = Record();
+  if (retired_.load()) return Status(Code::kStale, "the volume is gone");
+  const InodeRecord before = Record();
+  InodeRecord record = before;
   change(record);
   batch.PutInode(inode_, record);
   CAIRN_RETURN_IF_ERROR(commit());
   MutexLock lock(record_mu_);
   record_ = record;
-  mtime_ns_.store(record.mtime_ns, std::memory_order_relaxed);
-  ctime_ns_.store(record.ctime_ns, std::memory_order_relaxed);
+  // Writes that went on meanwhile have moved the times; only what was asked for is set.
+  int64_t expected = before.mtime_ns;
+  if (record.mtime_ns != expected) {
+    mtime_ns_.compare_exchange_strong(expected, record.mtime_ns, std::memory_order_relaxed);
+  }
+  expected = before.ctime_ns;
+  if (record.ctime_ns != expected) {
+    ctime_ns_.compare_exchange_strong(expected, record.ctime_ns, std::memory_order_relaxed);
+  }
   return Status::Ok();
 }
 
@@ -129,6 +143,9 @@ Status DiskVolume::SyncTimes() {
 
 void DiskVolume::Retire() {
   GateClosure closure(gate_);
+  // A sync or a commit that still runs would bring records back that are deleted next.
+  SyncSlot slot(*this);
+  MutexLock commit_lock(commit_mu_);
   retired_.store(true);
   refuses_writes_.store(true);
 }

@@ -120,12 +120,15 @@ class DiskVolume final : public Volume {
                        std::span<const std::byte> data) CAIRN_REQUIRES_SHARED(gate_);
   // Acknowledges that the head holds the blocks `head` of `chunk`. REQUIRES: the chunk's lock, and
   // the bytes are in the extent file.
-  void RecordBlocks(ChunkLeaf& leaf, ChunkIndex chunk, BlockMask head) CAIRN_REQUIRES_SHARED(gate_);
-  void ExtendTo(uint64_t end) CAIRN_REQUIRES_SHARED(gate_);
+  // kReadOnly when the volume was poisoned meanwhile.
+  Status RecordBlocks(ChunkLeaf& leaf, ChunkIndex chunk, BlockMask head)
+      CAIRN_REQUIRES_SHARED(gate_);
+  Status ExtendTo(uint64_t end) CAIRN_REQUIRES_SHARED(gate_);
   // Says in the journal what the size is about to become by a truncation, so that what it said
   // before of the size does not outlive that.
   void JournalSize(uint64_t size);
   void TouchTimes();
+  void EraseBehindEnd(ExtentFile& file, uint64_t offset, uint64_t end);
   // Makes the blocks of `mask` holes in `file`, unless they are.
   Status ClearLeftovers(ExtentFile& file, ChunkIndex chunk, BlockMask mask);
 
@@ -135,6 +138,7 @@ class DiskVolume final : public Volume {
   Status ZeroEdge(uint64_t offset, uint64_t end) CAIRN_REQUIRES(gate_);
   Status PunchHead(ChunkIndex chunk, BlockMask mask) CAIRN_REQUIRES(gate_);
   Status Shrink(uint64_t size) CAIRN_REQUIRES(gate_);
+  Status CutOff(uint64_t size, uint64_t old_size) CAIRN_REQUIRES(gate_);
   Status ShrinkToNothing() CAIRN_REQUIRES(gate_);
   Status DeleteVersionsFrom(ChunkIndex first, IndexBatch& batch) CAIRN_REQUIRES(gate_);
   Status PunchSegmentsFrom(uint64_t offset, uint64_t old_size) CAIRN_REQUIRES(gate_);
@@ -194,6 +198,8 @@ class DiskVolume final : public Volume {
   Mutex pending_mu_;
   PendingIndex pending_ CAIRN_GUARDED_BY(pending_mu_);
   bool size_dirty_ CAIRN_GUARDED_BY(pending_mu_) = false;
+  // A size is on its way into the index, and only there.
+  bool size_syncing_ CAIRN_GUARDED_BY(pending_mu_) = false;
   bool forget_owed_ CAIRN_GUARDED_BY(pending_mu_) = false;
   // Of the branch that record_ names; what the pending changes are about.
   Lineage::Level head_ CAIRN_GUARDED_BY(pending_mu_);

@@ -1,5 +1,7 @@
 #include "src/volume/extent_set.h"
 
+#include <algorithm>
+
 namespace cairn {
 
 Status ExtentSet::Reset(Index& index, const Lineage& lineage) {
@@ -10,12 +12,18 @@ Status ExtentSet::Reset(Index& index, const Lineage& lineage) {
       return true;
     }));
   }
+  ResetToNew(lineage);
+  MutexLock lock(mu_);
+  known_sizes_ = std::move(known_sizes);
+  return Status::Ok();
+}
+
+void ExtentSet::ResetToNew(const Lineage& lineage) {
   MutexLock lock(mu_);
   for (auto& file : head_) file.store(nullptr, std::memory_order_release);
   open_.clear();
   head_level_ = lineage.head();
-  known_sizes_ = std::move(known_sizes);
-  return Status::Ok();
+  known_sizes_.clear();
 }
 
 Result<ExtentFile*> ExtentSet::OpenHead(SegmentIndex segment, ExtentStore::Mode mode) {
@@ -84,11 +92,9 @@ void ExtentSet::NoteRecorded(const std::vector<Recorded>& recorded) {
 }
 
 bool ExtentSet::dirty() const {
-  for (const auto& slot : head_) {
-    const ExtentFile* const file = slot.load(std::memory_order_acquire);
-    if (file != nullptr && file->dirty()) return true;
-  }
-  return false;
+  MutexLock lock(mu_);
+  return std::any_of(open_.begin(), open_.end(),
+                     [](const auto& entry) { return entry.second->dirty(); });
 }
 
 Result<uint64_t> ExtentSet::AllocatedBytes() {

@@ -27,6 +27,9 @@ class ExtentSet {
   // nobody knows the volume yet).
   Status Reset(Index& index, const Lineage& lineage);
 
+  // The same for a branch that has no files yet.
+  void ResetToNew(const Lineage& lineage);
+
   // The current epoch's file of a segment, created when there is none.
   Result<ExtentFile*> HeadForWriting(SegmentIndex segment) {
     ExtentFile* const file = head_[segment.value()].load(std::memory_order_acquire);

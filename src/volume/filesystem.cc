@@ -82,7 +82,7 @@ Status Filesystem::Close() {
   }
   // Also after a failure: what failed poisoned its volume, whose changes are not to be replayed.
   if (!state.context.read_only) state.journal->Clear();
-  const Status closed = state.context.store->Close();
+  const Status closed = state.context.store->Close(status.ok());
   return status.ok() ? closed : status;
 }
 

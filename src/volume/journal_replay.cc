@@ -45,6 +45,9 @@ Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
   if (!record.ok()) {
     return record.status().code() == Code::kNotFound ? Status::Ok() : std::move(record).status();
   }
+  // Its files may be gone already.
+  CAIRN_ASSIGN_OR_RETURN(const bool dead, index.HasDeadBranch(branch));
+  if (dead) return Status::Ok();
   std::set<SegmentIndex> segments;
   for (const auto& [chunk, mask] : chunks) segments.insert(SegmentOf(chunk));
   for (const SegmentIndex segment : segments) {

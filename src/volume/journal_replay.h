@@ -8,8 +8,9 @@
 
 namespace cairn {
 
-// The bytes that the entries speak of are synced first, then the records are committed, then the
-// journal is cleared; a crash anywhere in between leaves the journal as it was, or the power gone
+// The bytes that the entries speak of are synced first (those of grown files by WarmStore::Open,
+// which syncs all that a dead process left), then the records are committed, then the journal is
+// cleared; a crash anywhere in between leaves the journal as it was, or the power gone
 // and with it the journal. kCorrupt: the journal is damaged; the index stays at its last durable
 // state. REQUIRES: no volume is loaded.
 Status ReplayJournal(WarmStore& store, IndexJournal& journal);

@@ -41,6 +41,12 @@ Result<Lineage> Lineage::Load(Index& index, BranchId branch) {
   return lineage;
 }
 
+Lineage Lineage::OfNew(BranchId branch, Epoch epoch) {
+  Lineage lineage;
+  lineage.levels_.push_back({branch, epoch});
+  return lineage;
+}
+
 Status Lineage::LoadLeaf(Index& index, uint64_t number, ChunkLeaf& leaf) const {
   const ChunkIndex first(number * ChunkLeaf::kChunks);
   const ChunkIndex last(first.value() + ChunkLeaf::kChunks - 1);

@@ -23,6 +23,9 @@ class Lineage {
   // Follows the parents of `branch` in the index. kCorrupt: a missing parent, or a circle.
   static Result<Lineage> Load(Index& index, BranchId branch);
 
+  // Of a branch that was just made, without parent and records.
+  static Lineage OfNew(BranchId branch, Epoch epoch);
+
   const Level& head() const { return levels_.front(); }
   const std::vector<Level>& levels() const { return levels_; }
   // Enters what the index knows of chunks [number * 512, +512) into an empty leaf.

@@ -74,8 +74,8 @@ class Namespace {
   Result<uint64_t> AllocatedBytes(const InodeRecord& record);
 
   Status CheckMove(const Move& move);
-  Status CommitMove(const Move& move);
-  Status DeleteReplaced(const Move& move, IndexBatch& batch);
+  Status CommitMove(Move& move);
+  Status DeleteReplaced(Move& move, IndexBatch& batch);
 
   VolumeContext& context_;
   VolumeTable& table_;

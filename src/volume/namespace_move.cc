@@ -14,6 +14,7 @@ struct Namespace::Move {
   std::string_view new_name;
   std::optional<InodeId> target;  // what has the new name now
   InodeRecord target_record;
+  std::shared_ptr<DiskVolume> replaced;  // held, so that it stays loaded until it is marked
   RenameMode mode = RenameMode::kReplace;
 };
 
@@ -27,7 +28,7 @@ Status Namespace::Rename(InodeId parent, std::string_view name, InodeId new_pare
   // Only moves of directories between directories need it; they are too rare to tell apart.
   MutexLock move_lock(directory_move_mu_);
   for (;;) {
-    Move move{parent, name, {}, {}, new_parent, new_name, {}, {}, mode};
+    Move move{parent, name, {}, {}, new_parent, new_name, {}, {}, {}, mode};
     CAIRN_ASSIGN_OR_RETURN(const auto source, FindChild(parent, name));
     if (!source) return Status(Code::kNotFound, std::string(name));
     CAIRN_ASSIGN_OR_RETURN(move.target, FindChild(new_parent, new_name));
@@ -86,11 +87,10 @@ Status Namespace::CheckMove(const Move& move) {
   return empty ? Status::Ok() : Status(Code::kNotEmpty, std::string(move.new_name));
 }
 
-Status Namespace::DeleteReplaced(const Move& move, IndexBatch& batch) {
+Status Namespace::DeleteReplaced(Move& move, IndexBatch& batch) {
   const InodeId target = *move.target;
   if (move.target_record.kind == FileKind::kVolume) {
-    // Loaded, so that its last handle's release is seen.
-    CAIRN_RETURN_IF_ERROR(table_.Find(target).status());
+    CAIRN_ASSIGN_OR_RETURN(move.replaced, table_.Find(target));
     batch.PutOrphan(target);
     return Status::Ok();
   }
@@ -101,7 +101,7 @@ Status Namespace::DeleteReplaced(const Move& move, IndexBatch& batch) {
   });
 }
 
-Status Namespace::CommitMove(const Move& move) {
+Status Namespace::CommitMove(Move& move) {
   const bool exchange = move.mode == RenameMode::kExchange;
   IndexBatch batch;
   // Within a batch later changes win: what goes away first, what comes after.

@@ -28,7 +28,9 @@ class PendingIndex {
   // Moves what is pending to the running sync and returns it; it stays visible until Finish.
   // REQUIRES: no sync runs.
   const Chunks& Start() {
-    running_.swap(next_);
+    // What an earlier sync did not finish is older than what came since.
+    for (const auto& [chunk, state] : next_) running_[chunk] = state;
+    next_.clear();
     return running_;
   }
   void Finish() { running_.clear(); }

@@ -26,10 +26,10 @@ class Volume {
 
   // Fills `out`; fewer bytes only at the volume's end.
   virtual Result<size_t> Read(uint64_t offset, std::span<std::byte> out) = 0;
-  // Writes all of `data`, growing the volume where needed; each 4 KiB block is written whole or
-  // not at all as far as readers and crashes can see. Returns fewer bytes than asked when an
-  // error struck behind the first ones. When it returns, the data survives the death of the
-  // server, not yet that of the machine.
+  // Writes all of `data`, growing the volume where needed. Returns fewer bytes than asked when an
+  // error struck behind the first ones. When it returns, the data is in the kernel's page cache
+  // and its index change in the journal: it survives a server that is replaced, not the loss of
+  // the journal's memory as well, nor of power.
   virtual Result<size_t> Write(uint64_t offset, std::span<const std::byte> data) = 0;
   // Everything acknowledged before the call is durable when it returns OK. An error poisons the
   // volume: what was not yet durable may never be.

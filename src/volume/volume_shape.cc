@@ -90,8 +90,7 @@ Status DiskVolume::PunchHead(ChunkIndex chunk, BlockMask mask) {
     CAIRN_RETURN_IF_ERROR(
         file->PunchHole(chunk_offset + run.first * kBlockSize, run.count * kBlockSize));
   }
-  if (hidden != 0) RecordBlocks(*leaf, chunk, head | hidden);
-  return Status::Ok();
+  return hidden == 0 ? Status::Ok() : RecordBlocks(*leaf, chunk, head | hidden);
 }
 
 Status DiskVolume::Allocate(uint64_t offset, uint64_t length, bool keep_size) {
@@ -134,7 +133,8 @@ Status DiskVolume::AllocateChunk(const ChunkRange& range) {
   const BlockMask absent = missing & ~copied;
   if (absent != 0) {
     CAIRN_RETURN_IF_ERROR(ClearLeftovers(*file, range.chunk, absent));
-    RecordBlocks(*leaf, range.chunk, leaf->Head(range.chunk).load() | absent);
+    CAIRN_RETURN_IF_ERROR(
+        RecordBlocks(*leaf, range.chunk, leaf->Head(range.chunk).load() | absent));
   }
   return file->Allocate(chunk_offset + range.begin, range.length());
 }
@@ -167,14 +167,20 @@ Status DiskVolume::Shrink(uint64_t size) {
   SyncSlot slot(*this);
   // From here on the index knows everything, and the zeros behind the new end are durable.
   CAIRN_RETURN_IF_ERROR(SyncHoldingSlot());
+  const Status cut = CutOff(size, old_size);
+  map_.Clear();
+  // Half of it may have happened: what is in memory cannot be trusted to be what is in the index.
+  if (!cut.ok()) Poison(cut);
+  return cut;
+}
+
+Status DiskVolume::CutOff(uint64_t size, uint64_t old_size) {
   IndexBatch batch;
   CAIRN_RETURN_IF_ERROR(DeleteVersionsFrom(ChunkIndex(ChunkCount(size)), batch));
   size_.store(size);
   const Status committed = CommitRecord(batch, [](InodeRecord&) {});
-  map_.Clear();
   if (!committed.ok()) {
     size_.store(old_size);
-    Poison(committed);
     return committed;
   }
   return PunchSegmentsFrom(RoundUpToChunk(size), old_size);
@@ -219,12 +225,7 @@ Status DiskVolume::PunchSegmentsFrom(uint64_t offset, uint64_t old_size) {
     const uint64_t segment_start = number * kSegmentSize;
     const uint64_t begin = std::max(offset, segment_start) - segment_start;
     if (begin >= file->size()) continue;
-    const Status punched = file->PunchHole(begin, file->size() - begin);
-    if (!punched.ok()) {
-      // The truncation stands; only its space did not come back yet.
-      LogWarn("volume {}: {}", inode_.value(), punched.ToString());
-      file->SetMayHoldLeftovers();
-    }
+    CAIRN_RETURN_IF_ERROR(file->PunchHole(begin, file->size() - begin));
   }
   return Status::Ok();
 }
@@ -258,8 +259,8 @@ Status DiskVolume::ShrinkToNothing() {
     size_dirty_ = false;
     head_ = {branch, record.epoch};
   }
-  CAIRN_ASSIGN_OR_RETURN(lineage_, Lineage::Load(index, branch));
-  CAIRN_RETURN_IF_ERROR(extents_.Reset(index, lineage_));
+  lineage_ = Lineage::OfNew(branch, record.epoch);
+  extents_.ResetToNew(lineage_);
   context_.reclaim_soon(old_branch);
   return Status::Ok();
 }

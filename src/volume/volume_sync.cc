@@ -23,24 +23,28 @@ DiskVolume::SyncSlot::~SyncSlot() {
 
 Status DiskVolume::Sync() {
   if (context_.read_only || retired_.load()) return Status::Ok();
+  uint64_t wanted = 0;
   {
     MutexLock lock(sync_mu_);
     // A sync that already runs may have started before our data was written: the next one counts.
-    const uint64_t wanted = syncs_started_ + 1;
+    wanted = syncs_started_ + 1;
     while (syncs_done_ < wanted && sync_running_) sync_done_.Wait(sync_mu_);
     if (syncs_done_ >= wanted) return Health();
-    sync_running_ = true;
+  }
+  const SyncSlot slot(*this);
+  {
+    MutexLock lock(sync_mu_);
+    if (syncs_done_ >= wanted) return Health();
     ++syncs_started_;
   }
   const Status status = SyncHoldingSlot();
   MutexLock lock(sync_mu_);
-  sync_running_ = false;
   syncs_done_ = syncs_started_;
-  sync_done_.NotifyAll();
   return status;
 }
 
 Status DiskVolume::SyncHoldingSlot() {
+  if (retired_.load()) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(Health());
   const Status status = SyncAndCommit();
   if (!status.ok()) Poison(status);
@@ -54,6 +58,7 @@ Status DiskVolume::SyncAndCommit() {
     MutexLock lock(pending_mu_);
     chunks = &pending_.Start();
     with_record = std::exchange(size_dirty_, false);
+    size_syncing_ = with_record;
   }
   // The bytes first. What was written after pending_ was taken may be synced as well; that harms
   // nothing.
@@ -63,6 +68,7 @@ Status DiskVolume::SyncAndCommit() {
   extents_.NoteRecorded(recorded);
   MutexLock lock(pending_mu_);
   pending_.Finish();
+  size_syncing_ = false;
   return Status::Ok();
 }
 
@@ -86,7 +92,7 @@ Status DiskVolume::CommitPending(const PendingIndex::Chunks& chunks, bool with_r
 bool DiskVolume::HasPendingIndex() {
   if (context_.read_only || retired_.load() || !Health().ok()) return false;
   MutexLock lock(pending_mu_);
-  return !pending_.empty() || size_dirty_;
+  return !pending_.empty() || size_dirty_ || size_syncing_;
 }
 
 bool DiskVolume::NeedsSync() {

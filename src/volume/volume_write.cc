@@ -28,7 +28,7 @@ Result<size_t> DiskVolume::Write(uint64_t offset, std::span<const std::byte> dat
   uint64_t done = 0;
   const Status status = WriteInside(offset, data, done);
   if (done > 0) {
-    ExtendTo(offset + done);
+    CAIRN_RETURN_IF_ERROR(ExtendTo(offset + done));
     TouchTimes();
   }
   if (status.ok() || done > 0) return static_cast<size_t>(done);
@@ -80,11 +80,7 @@ Status DiskVolume::WriteRun(const Run& run, uint64_t origin, std::span<const std
     }
   }
   Status status = file->WriteAt(begin, data.subspan(run.offset - origin, run.length));
-  if (!status.ok() && run.offset + run.length > size()) {
-    // What got written of it lies behind the end, where only zeros may be.
-    const uint64_t from = std::max(run.offset, size());
-    (void)file->PunchHole(OffsetInSegment(from), run.offset + run.length - from);
-  }
+  if (!status.ok()) EraseBehindEnd(*file, run.offset, run.offset + run.length);
   return status;
 }
 
@@ -115,10 +111,18 @@ Status DiskVolume::WriteFirstTouch(ChunkLeaf& leaf, const ChunkRange& range,
   }
   if (!status.ok()) {
     file->SetMayHoldLeftovers();
+    EraseBehindEnd(*file, range.offset(), range.offset() + range.length());
     return status;
   }
-  RecordBlocks(leaf, range.chunk, head | gained);
-  return Status::Ok();
+  return RecordBlocks(leaf, range.chunk, head | gained);
+}
+
+// What a failed write left behind the end, where only zeros may be.
+void DiskVolume::EraseBehindEnd(ExtentFile& file, uint64_t offset, uint64_t end) {
+  const uint64_t from = std::max(offset, size());
+  if (from >= end) return;
+  const Status erased = file.PunchHole(OffsetInSegment(from), end - from);
+  if (!erased.ok()) Poison(erased);
 }
 
 // Blocks that the head gains are written whole: their other bytes come from beneath.
@@ -158,34 +162,38 @@ Status DiskVolume::ClearLeftovers(ExtentFile& file, ChunkIndex chunk, BlockMask 
   return Status::Ok();
 }
 
-void DiskVolume::RecordBlocks(ChunkLeaf& leaf, ChunkIndex chunk, BlockMask head) {
+Status DiskVolume::RecordBlocks(ChunkLeaf& leaf, ChunkIndex chunk, BlockMask head) {
   for (;;) {
     {
       MutexLock lock(pending_mu_);
+      // Behind the entry that a poisoned volume leaves in the journal nothing may follow.
+      if (refuses_writes_.load()) return Status(Code::kReadOnly, "the volume takes no writes");
       if (context_.journal->Append(JournalEntry::Blocks(head_.branch, head_.epoch, chunk, head))) {
         const BlockMask zeros = leaf.ZerosOf(chunk, head_.branch, head_.epoch) & ~head;
         pending_.Put(chunk, {head, zeros});
-        break;
+        leaf.Head(chunk).store(head, std::memory_order_release);
+        return Status::Ok();
       }
     }
     context_.make_room_in_journal();
   }
-  leaf.Head(chunk).store(head, std::memory_order_release);
 }
 
-void DiskVolume::ExtendTo(uint64_t end) {
+Status DiskVolume::ExtendTo(uint64_t end) {
   while (end > size_.load(std::memory_order_acquire)) {
     {
       MutexLock lock(pending_mu_);
-      if (end <= size_.load(std::memory_order_relaxed)) return;
+      if (end <= size_.load(std::memory_order_relaxed)) return Status::Ok();
+      if (refuses_writes_.load()) return Status(Code::kReadOnly, "the volume takes no writes");
       if (context_.journal->Append(JournalEntry::Size(inode_, end))) {
         size_.store(end, std::memory_order_release);
         size_dirty_ = true;
-        return;
+        return Status::Ok();
       }
     }
     context_.make_room_in_journal();
   }
+  return Status::Ok();
 }
 
 void DiskVolume::JournalSize(uint64_t size) {

@@ -187,7 +187,8 @@ Status ExtentStore::RemoveBranch(BranchId branch) {
     if (!ParseFileName(name, id) || id.branch != branch) continue;
     CAIRN_RETURN_IF_ERROR(Remove(id));
   }
-  return Status::Ok();
+  // Once their records are gone nobody would look for files that come back.
+  return env_.SyncDir(DirectoryOf(branch));
 }
 
 Status ExtentStore::ForEach(const std::function<void(const ExtentId&)>& sink,

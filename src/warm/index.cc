@@ -133,11 +133,17 @@ Result<BranchRecord> Index::GetBranch(BranchId branch) {
   return DecodeBranch(value);
 }
 
-Result<bool> Index::HasOrphan(InodeId inode) {
-  auto value = Get(OrphanKey(inode), "orphan");
+Result<bool> Index::Has(const std::string& key, std::string_view what) {
+  auto value = Get(key, what);
   if (value.ok()) return true;
   if (value.status().code() == Code::kNotFound) return false;
   return std::move(value).status();
+}
+
+Result<bool> Index::HasOrphan(InodeId inode) { return Has(OrphanKey(inode), "orphan"); }
+
+Result<bool> Index::HasDeadBranch(BranchId branch) {
+  return Has(DeadBranchKey(branch), "dead branch");
 }
 
 Result<uint64_t> Index::GetCounter(std::string_view name) {
@@ -174,6 +180,7 @@ Status Index::ForEachXattr(
 
 Status Index::ForEachChild(InodeId parent, InodeId after,
                            const std::function<bool(InodeId child, std::string_view name)>& sink) {
+  if (after.value() == ~uint64_t{0}) return Status::Ok();
   return Walk(ListingKey(parent, after.Next()), KeyPrefix(KeyKind::kListing, parent.value()), false,
               [&](std::string_view key, std::string_view value) -> Result<bool> {
                 CAIRN_ASSIGN_OR_RETURN(const IdPairKey parts, DecodeListingKey(key));

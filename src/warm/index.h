@@ -95,6 +95,7 @@ class Index {
   Result<std::string> GetXattr(InodeId inode, std::string_view name);
   Result<BranchRecord> GetBranch(BranchId branch);
   Result<bool> HasOrphan(InodeId inode);
+  Result<bool> HasDeadBranch(BranchId branch);
   // 0 when it was never put.
   Result<uint64_t> GetCounter(std::string_view name);
 
@@ -125,6 +126,7 @@ class Index {
  private:
   Index();
   Result<std::string> Get(const std::string& key, std::string_view what);
+  Result<bool> Has(const std::string& key, std::string_view what);
   Status Walk(
       const std::string& from, const std::string& prefix, bool verify,
       const std::function<Result<bool>(std::string_view key, std::string_view value)>& sink);

@@ -83,10 +83,16 @@ Status IndexJournal::Replay(const std::function<void(const JournalEntry&)>& sink
   const uint64_t older = generations[0] <= generations[1] ? 0 : 1;
   for (const uint64_t half : {older, 1 - older}) {
     if (generations[half] == 0) continue;
+    bool ended = false;
     for (size_t number = 0; number < slots_per_half_; ++number) {
       const Slot& slot = SlotAt(half, number);
       CAIRN_ASSIGN_OR_RETURN(const bool holds, Holds(slot, generations[half]));
-      if (!holds) continue;
+      if (!holds) {
+        ended = true;
+        continue;
+      }
+      // Slots fill one after the other, and only the last can have been left unfinished.
+      if (ended) return Status(Code::kCorrupt, "index journal: an entry behind the last one");
       JournalEntry entry;
       entry.kind = static_cast<JournalKind>(slot.state >> 32 & 0xffff);
       std::memcpy(entry.fields, slot.fields, sizeof(slot.fields));
@@ -103,10 +109,15 @@ Status IndexJournal::Replay(const std::function<void(const JournalEntry&)>& sink
 void IndexJournal::Clear() {
   MutexLock lock(mu_);
   Header& head = header();
+  // A killed process may leave this at any point, and older entries must never be found without
+  // the newer ones: the older half dies first, then the newer one's entries become those of an
+  // earlier generation, and only then is anything wiped.
+  const uint64_t older = head.generation[0] <= head.generation[1] ? 0 : 1;
+  const uint64_t next = head.generation[1 - older] + 2;
+  std::atomic_ref<uint64_t>(head.generation[older]).store(0, std::memory_order_seq_cst);
+  std::atomic_ref<uint64_t>(head.generation[1 - older]).store(next, std::memory_order_seq_cst);
   std::memset(region_.data() + kHeaderSize, 0, region_.size() - kHeaderSize);
-  head.generation[0] = std::max(head.generation[0], head.generation[1]) + 1;
-  head.generation[1] = 0;
-  active_ = 0;
+  active_ = 1 - older;
   used_ = 0;
   sealed_ = false;
 }

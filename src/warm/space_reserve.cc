@@ -45,6 +45,7 @@ void SpaceReserve::BuildLocked() {
     return;
   }
   held_ = allocated_now.ok();
+  if (!held_) LogWarn("no reserve for a full filesystem: {}", allocated_now.ToString());
   scarce_.store(false, std::memory_order_release);
 }
 

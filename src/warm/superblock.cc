@@ -66,9 +66,8 @@ Result<Superblock> DecodeSuperblock(std::string_view bytes, const std::string& p
                   fmt::format("{}: store format {}, this program knows {}: use a newer cairnfs",
                               path, superblock.version, kFormatVersion));
   }
-  const uint64_t unknown =
-      (superblock.incompatible_features & ~kKnownIncompatibleFeatures) |
-      (superblock.read_only_features & ~kKnownReadOnlyFeatures);
+  const uint64_t unknown = (superblock.incompatible_features & ~kKnownIncompatibleFeatures) |
+                           (superblock.read_only_features & ~kKnownReadOnlyFeatures);
   if (unknown != 0) {
     return Status(Code::kUnsupported,
                   fmt::format("{}: store features {:#x} are unknown here: use a newer cairnfs",

@@ -69,7 +69,6 @@ Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& 
   if (!env.Exists(dir)) {
     if (!options.create) return Status(Code::kNotFound, dir + ": there is no store");
     CAIRN_RETURN_IF_ERROR(env.CreateDir(dir));
-    CAIRN_RETURN_IF_ERROR(env.SyncDir(ParentOf(dir)));
   }
   CAIRN_RETURN_IF_ERROR(CheckWhatIsThere(env, dir));
   std::unique_ptr<WarmStore> store(new WarmStore(env, dir));
@@ -109,7 +108,9 @@ Status WarmStore::ReadOrFormat(const WarmStoreOptions& options) {
   auto read = ReadSuperblock(env_, dir_ + "/superblock");
   if (read.ok()) {
     superblock_ = *read;
-    if (!superblock_.formatting) return Status::Ok();
+    // The last step of the laying out may be seen here before it is durable. Were it lost later,
+    // the store would be laid out again, with data in it.
+    if (!superblock_.formatting) return env_.SyncDir(dir_);
     if (!options.create) {
       return Status(Code::kNotFound, dir_ + ": the store was never laid out to its end");
     }
@@ -145,6 +146,7 @@ Status WarmStore::LayOut() {
   index.reset();
   CAIRN_RETURN_IF_ERROR(env_.SyncDir(dir_ + "/index"));
   CAIRN_RETURN_IF_ERROR(env_.SyncDir(dir_));
+  CAIRN_RETURN_IF_ERROR(env_.SyncDir(ParentOf(dir_)));
   superblock_.formatting = false;
   return env_.WriteWholeDurably(dir_ + "/superblock", EncodeSuperblock(superblock_));
 }
@@ -155,6 +157,11 @@ Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
     return Status(Code::kCorrupt, index_dir + "/CURRENT is missing");
   }
   CAIRN_ASSIGN_OR_RETURN(was_clean_, CheckAndRemoveCleanMark(env_, index_dir, dir_ + "/clean"));
+  if (!was_clean_) {
+    // What the last process wrote and did not sync is still in the page cache when only the process
+    // died. Nobody here knows of it, so no later fsync would cover it: it becomes durable now.
+    CAIRN_RETURN_IF_ERROR(env_.SyncFilesystem(dir_));
+  }
   CAIRN_RETURN_IF_ERROR(RepairLogTails(env_, index_dir));
   reserve_ = std::make_unique<SpaceReserve>(env_, dir_, dir_ + "/reserve");
   // Opening writes a little, and must be possible on a filesystem that was left full: what the
@@ -183,12 +190,12 @@ Status WarmStore::CountCrash() {
   return index_->Commit(batch);
 }
 
-Status WarmStore::Close() {
+Status WarmStore::Close(bool all_durable) {
   const Status health = index_->health();
   index_.reset();
   extents_.reset();
-  // A store whose index failed is as after a crash: the next opening must look closely.
   if (!health.ok()) return health;
+  if (!all_durable) return Status::Ok();
   return WriteCleanMark(env_, dir_ + "/index", dir_ + "/clean");
 }
 

@@ -45,8 +45,10 @@ class WarmStore {
   // Without Close the store is as after a crash.
   ~WarmStore();
 
-  // Closes the index and leaves the mark of a clean close. REQUIRES: nothing else is used after.
-  Status Close();
+  // Closes the index and, if the caller made everything durable, leaves the mark of a clean close;
+  // without it the next opening looks as closely as after a crash. REQUIRES: nothing else is used
+  // after.
+  Status Close(bool all_durable = true);
 
   Env& env() { return env_; }
   const std::string& dir() const { return dir_; }

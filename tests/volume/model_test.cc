@@ -237,7 +237,9 @@ class Machine {
     std::string name;
     const auto volume = AnyVolume(name);
     if (!volume) return names_.empty();
-    const uint64_t size = Below(4) == 0 ? 0 : Below(kLargestVolume);
+    uint64_t size = Below(4) == 0 ? 0 : Below(kLargestVolume);
+    // As disks are: whole chunks, which leave nothing to trim behind the end.
+    if (Below(2)) size = RoundUpToChunk(size);
     Trace("truncate", name, size, size / kBlockSize);
     names_[name]->Truncate(size);
     const Status status = volume->Truncate(size);

@@ -24,7 +24,10 @@ class SectorModel {
   void Write(uint64_t offset, uint64_t length, unsigned stamp, bool ok) {
     SetRange(offset, length, stamp, ok);
     const uint64_t end = offset + length;
-    if (end > *sizes_.now.rbegin() || !ok) sizes_.Set(std::max(end, *sizes_.now.rbegin()), ok);
+    std::set<uint64_t> grown = ok ? std::set<uint64_t>{} : sizes_.now;
+    for (const uint64_t size : sizes_.now) grown.insert(std::max(size, end));
+    sizes_.now = grown;
+    sizes_.durable.merge(grown);
     // A write that failed may have been carried out in part, up to any chunk of it.
     for (uint64_t at = RoundUpToBlock(offset + 1); !ok && at < end; at += kBlockSize) {
       if (at > *sizes_.durable.begin()) sizes_.Set(at, false);
@@ -136,17 +139,15 @@ class Script {
     Background();
     Write("a", 5 * kChunkSize, 2 * kBlockSize);
     all_synced_ = machine_.filesystem().SyncAll().ok();
-    for (auto& [inode, model] : volumes_) model.Sync(all_synced_);
+    for (auto& [inode, model] : volumes_) model.Sync(all_synced_ && TakesWrites(inode));
     Write("b", 30 * kBlockSize, kBlockSize);
   }
 
   bool all_synced() const { return all_synced_; }
 
-  // Asks each volume whether it still takes writes.
   void NotePoisoned() {
     for (const auto& [inode, model] : volumes_) {
-      auto volume = machine_.filesystem().FindVolume(InodeId(inode));
-      if (!volume.ok() || !(*volume)->Write(0, {}).ok()) poisoned_.insert(inode);
+      if (!TakesWrites(inode)) poisoned_.insert(inode);
     }
   }
 
@@ -178,6 +179,10 @@ class Script {
   static constexpr uint64_t kNone = 0;
   static constexpr uint64_t kUnknown = ~0ull;  // some inode that a failed creation left
 
+  bool TakesWrites(uint64_t inode) {
+    auto volume = machine_.filesystem().FindVolume(InodeId(inode));
+    return volume.ok() && (*volume)->Write(0, {}).ok();
+  }
   // The inode that a name certainly has, and its volume; an operation on others is left out.
   std::optional<uint64_t> Certain(const std::string& name) {
     const auto found = names_.find(name);
@@ -301,7 +306,7 @@ TEST_F(VolumeSweepTest, EachOperationFailsOnce) {
       Fault fault;
       fault.nth = n;
       fault.error = n % 2 == 0 ? EIO : ENOSPC;
-      fault.written_bytes = n % 3 * 1500;
+      fault.written_bytes = n % 3 * 3 * kSector;
       machine.env().AddFault(fault);
       script.Run();
       machine.env().ClearFaults();

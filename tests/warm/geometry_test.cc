@@ -46,7 +46,9 @@ TEST(Geometry, BlocksTouchedAndCoveredAtEveryPairOfEdges) {
         if (begin <= start && end >= start + kBlockSize) covered |= Bit(block);
       }
       ASSERT_EQ(BlocksCovered(begin, end), covered) << begin << ".." << end;
-      if (begin < end) ASSERT_EQ(BlocksTouched(begin, end), touched) << begin << ".." << end;
+      if (begin < end) {
+        ASSERT_EQ(BlocksTouched(begin, end), touched) << begin << ".." << end;
+      }
     }
   }
 }
@@ -94,7 +96,8 @@ TEST(Geometry, RunsOfAMaskAddUpToIt) {
   for (int i = 0; i < 2000; ++i) {
     const BlockMask mask = random();
     BlockMask sum = 0;
-    for (BlockRun run = NextRun(mask, 0); run.count != 0; run = NextRun(mask, run.first + run.count))
+    for (BlockRun run = NextRun(mask, 0); run.count != 0;
+         run = NextRun(mask, run.first + run.count))
       sum |= BlockRange(run.first, run.count);
     ASSERT_EQ(sum, mask);
   }

@@ -100,20 +100,23 @@ TEST(Superblock, NewOnesDiffer) {
 
 class CleanMark : public ::testing::Test {
  protected:
-  static constexpr const char* kMark = "/clean";
+  static constexpr const char* kMark = "/s/clean";
 
   void SetUp() override {
-    ASSERT_TRUE(env_.CreateDir("/index").ok());
-    MakeDurableFile(env_, "/index", "CURRENT", "MANIFEST-000004\n");
-    MakeDurableFile(env_, "/index", "MANIFEST-000004", std::string(3000, 'm'));
-    MakeDurableFile(env_, "/index", "000005.log", std::string(70000, 'l'));
-    MakeDurableFile(env_, "/index", "000003.ldb", "a table");
-    ASSERT_TRUE(WriteCleanMark(env_, "/index", kMark).ok());
+    ASSERT_TRUE(env_.CreateDir("/s").ok());
+    ASSERT_TRUE(env_.CreateDir("/s/index").ok());
+    ASSERT_TRUE(env_.SyncDir("/").ok());
+    ASSERT_TRUE(env_.SyncDir("/s").ok());
+    MakeDurableFile(env_, "/s/index", "CURRENT", "MANIFEST-000004\n");
+    MakeDurableFile(env_, "/s/index", "MANIFEST-000004", std::string(3000, 'm'));
+    MakeDurableFile(env_, "/s/index", "000005.log", std::string(70000, 'l'));
+    MakeDurableFile(env_, "/s/index", "000003.ldb", "a table");
+    ASSERT_TRUE(WriteCleanMark(env_, "/s/index", kMark).ok());
   }
 
   // Checked, and the mark must then still be there.
   Status Check() {
-    auto result = CheckAndRemoveCleanMark(env_, "/index", kMark);
+    auto result = CheckAndRemoveCleanMark(env_, "/s/index", kMark);
     EXPECT_TRUE(result.ok() || env_.Exists(kMark));
     return std::move(result).status();
   }
@@ -122,15 +125,15 @@ class CleanMark : public ::testing::Test {
 };
 
 TEST_F(CleanMark, IsSeenOnceAndNeverAgain) {
-  const auto looked = CheckCleanMark(env_, "/index", kMark);
+  const auto looked = CheckCleanMark(env_, "/s/index", kMark);
   ASSERT_TRUE(looked.ok());
   EXPECT_TRUE(*looked);
-  const auto first = CheckAndRemoveCleanMark(env_, "/index", kMark);
+  const auto first = CheckAndRemoveCleanMark(env_, "/s/index", kMark);
   ASSERT_TRUE(first.ok());
   EXPECT_TRUE(*first);
   for (uint64_t seed = 0; seed < 8; ++seed) {
     env_.PowerCut(seed);
-    const auto again = CheckAndRemoveCleanMark(env_, "/index", kMark);
+    const auto again = CheckAndRemoveCleanMark(env_, "/s/index", kMark);
     ASSERT_TRUE(again.ok());
     EXPECT_FALSE(*again);
   }
@@ -143,9 +146,9 @@ TEST_F(CleanMark, SurvivesAPowerCut) {
 
 TEST_F(CleanMark, EachFlippedByteOfACoveredFileIsCorruptAndNamed) {
   for (const std::string name : {"CURRENT", "MANIFEST-000004", "000005.log"}) {
-    const std::string path = "/index/" + name;
+    const std::string path = "/s/index/" + name;
     const uint64_t size = env_.Info(path)->size;
-    for (uint64_t at = 0; at < size; at += size > 5000 ? 997 : 1) {
+    for (uint64_t at = 0; at<size; at += size> 5000 ? 997 : 1) {
       ASSERT_TRUE(env_.FlipByte(path, at).ok());
       const Status status = Check();
       ASSERT_EQ(status.code(), Code::kCorrupt) << path << " " << at;
@@ -157,23 +160,23 @@ TEST_F(CleanMark, EachFlippedByteOfACoveredFileIsCorruptAndNamed) {
 }
 
 TEST_F(CleanMark, ShorterAbsentAndAdditionalFilesAreCorrupt) {
-  ASSERT_TRUE(env_.TruncateBehindBack("/index/000005.log", 69999).ok());
+  ASSERT_TRUE(env_.TruncateBehindBack("/s/index/000005.log", 69999).ok());
   const Status shorter = Check();
   EXPECT_EQ(shorter.code(), Code::kCorrupt);
   EXPECT_NE(shorter.context().find("000005.log"), std::string::npos);
-  ASSERT_TRUE(env_.RemoveBehindBack("/index/000005.log").ok());
+  ASSERT_TRUE(env_.RemoveBehindBack("/s/index/000005.log").ok());
   const Status absent = Check();
   EXPECT_EQ(absent.code(), Code::kCorrupt);
   EXPECT_NE(absent.context().find("000005.log"), std::string::npos);
-  MakeDurableFile(env_, "/index", "000005.log", std::string(70000, 'l'));
-  MakeDurableFile(env_, "/index", "000006.log", "");
+  MakeDurableFile(env_, "/s/index", "000005.log", std::string(70000, 'l'));
+  MakeDurableFile(env_, "/s/index", "000006.log", "");
   EXPECT_EQ(Check().code(), Code::kCorrupt);
-  ASSERT_TRUE(env_.RemoveBehindBack("/index/000006.log").ok());
+  ASSERT_TRUE(env_.RemoveBehindBack("/s/index/000006.log").ok());
   EXPECT_TRUE(Check().ok());
 }
 
 TEST_F(CleanMark, TablesAreNotCovered) {
-  ASSERT_TRUE(env_.FlipByte("/index/000003.ldb", 0).ok());
+  ASSERT_TRUE(env_.FlipByte("/s/index/000003.ldb", 0).ok());
   EXPECT_TRUE(Check().ok());
 }
 

@@ -200,7 +200,9 @@ TEST(WarmFormat, RandomBytesNeverCrashADecoder) {
     std::string bytes(random() % 70, '\0');
     for (char& byte : bytes) byte = static_cast<char>(random() % (random() % 2 ? 6 : 256));
     for (const auto& result : {InodeAgain(bytes), BranchAgain(bytes), VersionAgain(bytes)}) {
-      if (!result.ok()) ASSERT_EQ(CodeOf(result), Code::kCorrupt);
+      if (!result.ok()) {
+        ASSERT_EQ(CodeOf(result), Code::kCorrupt);
+      }
     }
   }
 }
@@ -262,8 +264,7 @@ TEST(WarmFormat, VersionsSortByBranchThenChunkThenNewestEpochFirst) {
   }
   std::vector<std::string> keys;
   for (const Place& place : places) {
-    keys.push_back(
-        VersionKey(BranchId(place.branch), ChunkIndex(place.chunk), Epoch(place.epoch)));
+    keys.push_back(VersionKey(BranchId(place.branch), ChunkIndex(place.chunk), Epoch(place.epoch)));
     EXPECT_TRUE(keys.back().starts_with(KeyPrefix(KeyKind::kVersion, place.branch)));
   }
   EXPECT_TRUE(std::is_sorted(keys.begin(), keys.end()));

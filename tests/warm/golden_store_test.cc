@@ -1,0 +1,270 @@
+// A store of format 1 as it was written when the format was fixed: every later program that says it
+// reads format 1 must open it and find in it what is checked here.
+//
+// The store is golden/store-1.tar.gz. It is made anew only together with a new format version, by
+//   CAIRN_MAKE_GOLDEN=tests/warm/golden/store-1.tar.gz golden_store_test
+//   --gtest_filter=GoldenStore.IsMadeWhenAskedFor
+// with a path that counts from the working directory. The older one then stays beside it for as
+// long as its version can be opened.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+
+#include "src/warm/warm_store.h"
+#include "tests/env/env_test_util.h"
+
+namespace cairn {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr InodeId kVolume{2};
+constexpr InodeId kFolder{3};
+constexpr InodeId kOrphan{4};
+constexpr BranchId kBranch{5};
+constexpr BranchId kDead{6};
+constexpr uint64_t kVolumeSize = 3 * kChunkSize + 5;
+const ExtentId kExtent{kBranch, Epoch(1), SegmentIndex(0)};
+
+std::string BlockText(uint64_t block) {
+  std::string text = "block " + std::to_string(block) + ";";
+  text.resize(kBlockSize, static_cast<char>('a' + block % 26));
+  return text;
+}
+
+class GoldenStore : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "cairn-golden-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    temporary_ = name;
+    dir_ = name + "/store";
+  }
+  void TearDown() override {
+    std::error_code ignored;
+    if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
+  }
+  std::unique_ptr<WarmStore> Open(bool create) {
+    WarmStoreOptions options;
+    options.create = create;
+    auto store = WarmStore::Open(*env_, dir_, options);
+    EXPECT_TRUE(store.ok()) << store.status().ToString();
+    return store.ok() ? std::move(*store) : nullptr;
+  }
+  void Make();
+  void Check(WarmStore& store);
+  void CheckVersionsAndBlocks(WarmStore& store);
+
+  std::unique_ptr<Env> env_ = NewPosixEnv();
+  std::string temporary_;
+  std::string dir_;
+};
+
+void GoldenStore::Make() {
+  auto store = Open(true);
+  ASSERT_NE(store, nullptr);
+  for (uint64_t id = 2; id <= 6; ++id) ASSERT_EQ(*store->index().AllocateId(), id);
+  auto extent = *store->extents().Open(kExtent, ExtentStore::Mode::kCreate, 0);
+  ASSERT_TRUE(extent->EnsureSize(3 * kChunkSize).ok());
+  for (const uint64_t block : {0, 1, 63, 64, 130}) {
+    const std::string text = BlockText(block);
+    ASSERT_TRUE(extent->WriteAt(block * kBlockSize, std::as_bytes(std::span(text))).ok());
+  }
+  ASSERT_TRUE(extent->Sync().ok());
+
+  InodeRecord volume;
+  volume.mode = 0640;
+  volume.uid = 1000;
+  volume.gid = 100;
+  volume.size = kVolumeSize;
+  volume.atime_ns = -1;
+  volume.mtime_ns = 1600000000123456789;
+  volume.ctime_ns = 1700000000987654321;
+  volume.parent = kFolder;
+  volume.branch = kBranch;
+  InodeRecord folder;
+  folder.kind = FileKind::kDirectory;
+  folder.mode = 01777;
+  folder.parent = kRootInode;
+  InodeRecord orphan;
+  orphan.parent = kRootInode;
+  IndexBatch batch;
+  batch.PutInode(kVolume, volume);
+  batch.PutInode(kFolder, folder);
+  batch.PutInode(kOrphan, orphan);
+  batch.PutOrphan(kOrphan);
+  batch.PutName(kRootInode, "folder", kFolder);
+  batch.PutName(kFolder, "d\xc3\xa4sk.img", kVolume);
+  batch.PutXattr(kVolume, "user.note", std::string("a\0b", 3));
+  BranchRecord branch;
+  branch.inode = kVolume;
+  branch.trimmed_crash = 1;
+  batch.PutBranch(kBranch, branch);
+  batch.PutDeadBranch(kDead);
+  batch.PutExtent(kExtent, 3 * kChunkSize);
+  VersionRecord whole;
+  whole.extent = kAllBlocks;
+  batch.PutVersion(kBranch, ChunkIndex(0), Epoch(1), whole);
+  ASSERT_TRUE(store->index().Commit(batch).ok());
+  ASSERT_TRUE(store->Close().ok());
+  store.reset();
+
+  // A second life: the first one's records are in a table now, these are in a log.
+  store = Open(false);
+  ASSERT_NE(store, nullptr);
+  batch.Clear();
+  VersionRecord parts;
+  parts.extent = 1;
+  parts.zero = 0xf0;
+  batch.PutVersion(kBranch, ChunkIndex(1), Epoch(1), parts);
+  VersionRecord cold = parts;
+  cold.extent = 4;
+  cold.tombstones = {{3, "a place"}, {kAllBlocks << 63, ""}};
+  batch.PutVersion(kBranch, ChunkIndex(2), Epoch(1), cold);
+  batch.PutVersion(kBranch, ChunkIndex(2), Epoch(0x100), parts);
+  ASSERT_TRUE(store->index().Commit(batch).ok());
+  ASSERT_TRUE(store->Close().ok());
+  store.reset();
+  // It holds nothing, and would be the largest file.
+  ASSERT_TRUE(env_->Remove(dir_ + "/reserve").ok());
+}
+
+void GoldenStore::CheckVersionsAndBlocks(WarmStore& store) {
+  std::map<std::pair<uint64_t, uint64_t>, VersionRecord> versions;
+  ASSERT_TRUE(store.index()
+                  .ForEachVersion(kBranch, ChunkIndex(0), ChunkIndex(99),
+                                  [&](ChunkIndex chunk, Epoch epoch, const VersionRecord& record) {
+                                    versions[{chunk.value(), epoch.value()}] = record;
+                                    return true;
+                                  })
+                  .ok());
+  ASSERT_EQ(versions.size(), 4u);
+  EXPECT_EQ((versions[{0, 1}].extent), kAllBlocks);
+  EXPECT_EQ((versions[{1, 1}].extent), 1u);
+  EXPECT_EQ((versions[{1, 1}].zero), 0xf0u);
+  EXPECT_EQ((versions[{2, 0x100}].extent), 1u);
+  const VersionRecord& cold = versions[{2, 1}];
+  EXPECT_EQ(cold.extent, 4u);
+  EXPECT_EQ(cold.zero, 0xf0u);
+  ASSERT_EQ(cold.tombstones.size(), 2u);
+  EXPECT_EQ(cold.tombstones[0].mask, 3u);
+  EXPECT_EQ(cold.tombstones[0].location, "a place");
+  EXPECT_EQ(cold.tombstones[1].mask, 1ull << 63);
+
+  uint64_t size = 0;
+  ASSERT_TRUE(store.index()
+                  .ForEachExtent(kBranch,
+                                 [&](const ExtentId& id, uint64_t known) {
+                                   EXPECT_EQ(id, kExtent);
+                                   size = known;
+                                   return true;
+                                 })
+                  .ok());
+  ASSERT_EQ(size, 3 * kChunkSize);
+  auto extent = store.extents().Open(kExtent, ExtentStore::Mode::kMustExist, size);
+  ASSERT_TRUE(extent.ok()) << extent.status().ToString();
+  for (const uint64_t block : {0, 1, 2, 63, 64, 130, 191}) {
+    const bool written = block != 2 && block != 191;
+    std::string text(kBlockSize, '?');
+    ASSERT_TRUE(
+        (*extent)->ReadAt(block * kBlockSize, std::as_writable_bytes(std::span(text))).ok());
+    EXPECT_EQ(text, written ? BlockText(block) : std::string(kBlockSize, '\0')) << block;
+  }
+}
+
+void GoldenStore::Check(WarmStore& store) {
+  EXPECT_EQ(store.superblock().version, 1u);
+  EXPECT_FALSE(store.superblock().formatting);
+  EXPECT_GT(store.superblock().created_ns, 1'600'000'000'000'000'000);
+  EXPECT_EQ(store.crash_count(), 1u);
+  Index& index = store.index();
+  EXPECT_EQ(index.GetInode(kRootInode)->mode, 0755u);
+  EXPECT_EQ(*index.FindName(kRootInode, "folder"), kFolder);
+  EXPECT_EQ(*index.FindName(kFolder, "d\xc3\xa4sk.img"), kVolume);
+  const auto volume = index.GetInode(kVolume);
+  ASSERT_TRUE(volume.ok()) << volume.status().ToString();
+  EXPECT_EQ(volume->kind, FileKind::kVolume);
+  EXPECT_EQ(volume->mode, 0640u);
+  EXPECT_EQ(volume->uid, 1000u);
+  EXPECT_EQ(volume->gid, 100u);
+  EXPECT_EQ(volume->size, kVolumeSize);
+  EXPECT_EQ(volume->atime_ns, -1);
+  EXPECT_EQ(volume->mtime_ns, 1600000000123456789);
+  EXPECT_EQ(volume->ctime_ns, 1700000000987654321);
+  EXPECT_EQ(volume->parent, kFolder);
+  EXPECT_EQ(volume->branch, kBranch);
+  EXPECT_EQ(index.GetInode(kFolder)->mode, 01777u);
+  EXPECT_EQ(index.GetInode(kFolder)->kind, FileKind::kDirectory);
+  EXPECT_TRUE(*index.HasOrphan(kOrphan));
+  EXPECT_EQ(*index.GetXattr(kVolume, "user.note"), std::string("a\0b", 3));
+  const auto branch = index.GetBranch(kBranch);
+  ASSERT_TRUE(branch.ok());
+  EXPECT_EQ(branch->inode, kVolume);
+  EXPECT_EQ(branch->epoch, Epoch(1));
+  EXPECT_EQ(branch->parent, BranchId(0));
+  EXPECT_EQ(branch->trimmed_crash, 1u);
+  std::vector<BranchId> dead;
+  ASSERT_TRUE(index.ForEachDeadBranch([&](BranchId id) { return dead.push_back(id), true; }).ok());
+  EXPECT_EQ(dead, std::vector<BranchId>{kDead});
+  std::string listing;
+  ASSERT_TRUE(index
+                  .ForEachChild(kFolder, InodeId(0),
+                                [&](InodeId, std::string_view name) {
+                                  listing += name;
+                                  return true;
+                                })
+                  .ok());
+  EXPECT_EQ(listing, "d\xc3\xa4sk.img");
+  ASSERT_TRUE(index
+                  .ForEachUnknown([](std::string_view key) {
+                    ADD_FAILURE() << key;
+                    return true;
+                  })
+                  .ok());
+  CheckVersionsAndBlocks(store);
+}
+
+TEST_F(GoldenStore, IsMadeWhenAskedFor) {
+  const char* const path = std::getenv("CAIRN_MAKE_GOLDEN");
+  Make();
+  if (HasFatalFailure()) return;
+  if (path != nullptr) {
+    const std::string pack = "tar -C '" + temporary_ +
+                             "' --sparse --sort=name --owner=0 --group=0 -cf - store | "
+                             "gzip -9n > '" +
+                             path + "'";
+    ASSERT_EQ(std::system(pack.c_str()), 0);
+  }
+  // The maker itself makes what the checks expect.
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  Check(*store);
+}
+
+TEST_F(GoldenStore, Format1OpensAndHoldsWhatItHeld) {
+  const std::string unpack =
+      "tar -C '" + temporary_ + "' -xzf '" CAIRN_GOLDEN_DIR "/store-1.tar.gz'";
+  ASSERT_EQ(std::system(unpack.c_str()), 0);
+  {
+    auto store = Open(false);
+    ASSERT_NE(store, nullptr);
+    EXPECT_TRUE(store->was_clean());
+    Check(*store);
+    if (HasFatalFailure()) return;
+    // No number of the old store is given out again, and it takes new records.
+    EXPECT_GT(*store->index().AllocateId(), kDead.value());
+    IndexBatch batch;
+    batch.PutCounter("written-now", 7);
+    ASSERT_TRUE(store->index().Commit(batch).ok());
+    ASSERT_TRUE(store->Close().ok());
+  }
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  Check(*store);
+  EXPECT_EQ(*store->index().GetCounter("written-now"), 7u);
+}
+
+}  // namespace
+}  // namespace cairn

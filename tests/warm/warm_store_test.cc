@@ -1,0 +1,296 @@
+// A store directory from nothing to its closing, with refusals and power cuts on the way.
+#include "src/warm/warm_store.h"
+
+#include <gtest/gtest.h>
+
+#include "src/env/memory_env.h"
+#include "tests/env/env_test_util.h"
+
+namespace cairn {
+namespace {
+
+const std::string kDir = "/store";
+
+Result<std::unique_ptr<WarmStore>> OpenStore(Env& env, bool create,
+                                             const std::string& holder = "in use by a test") {
+  WarmStoreOptions options;
+  options.create = create;
+  options.holder = holder;
+  return WarmStore::Open(env, kDir, options);
+}
+
+// A whole store with its root and without a file, which a reopening finds again.
+void ExpectUsable(MemoryEnv& env) {
+  auto store = OpenStore(env, true);
+  ASSERT_TRUE(store.ok()) << store.status().ToString();
+  ASSERT_EQ((*store)->index().GetInode(kRootInode)->kind, FileKind::kDirectory);
+  auto extent = (*store)->extents().Open({BranchId(0xff), Epoch(1), SegmentIndex(0)},
+                                         ExtentStore::Mode::kCreate, 0);
+  ASSERT_TRUE(extent.ok()) << extent.status().ToString();
+  ASSERT_TRUE((*extent)->Sync().ok());
+  ASSERT_TRUE((*store)->Close().ok());
+  const auto uuid = (*store)->superblock().uuid;
+  store->reset();
+  store = OpenStore(env, false);
+  ASSERT_TRUE(store.ok()) << store.status().ToString();
+  EXPECT_TRUE((*store)->was_clean());
+  EXPECT_EQ((*store)->superblock().uuid, uuid);
+}
+
+TEST(WarmStore, IsLaidOutAndFoundAgain) {
+  MemoryEnv env;
+  ExpectUsable(env);
+  env.PowerCut(5);
+  auto store = OpenStore(env, false);
+  ASSERT_TRUE(store.ok()) << store.status().ToString();
+  EXPECT_FALSE((*store)->superblock().formatting);
+}
+
+TEST(WarmStore, IsNotMadeWithoutBeingAskedTo) {
+  MemoryEnv env;
+  EXPECT_EQ(CodeOf(OpenStore(env, false)), Code::kNotFound);
+  EXPECT_FALSE(env.Exists(kDir));
+  ASSERT_TRUE(env.CreateDir(kDir).ok());
+  EXPECT_EQ(CodeOf(OpenStore(env, false)), Code::kNotFound);
+  EXPECT_FALSE(env.Exists(kDir + "/superblock"));
+}
+
+TEST(WarmStore, ASecondOpeningIsBusyAndNamesTheHolder) {
+  MemoryEnv env;
+  auto store = OpenStore(env, true, "mounted at /mnt by process 42");
+  ASSERT_TRUE(store.ok());
+  const auto second = OpenStore(env, true, "mounted at /elsewhere");
+  EXPECT_EQ(CodeOf(second), Code::kBusy);
+  EXPECT_NE(second.status().context().find("mounted at /mnt by process 42"), std::string::npos)
+      << second.status().ToString();
+  store->reset();
+  EXPECT_TRUE(OpenStore(env, true, "short").ok());
+  EXPECT_EQ(*env.ReadWhole(kDir + "/lock", 100), "short");
+}
+
+TEST(WarmStore, AForeignDirectoryIsRefusedAndUntouched) {
+  for (const bool create : {true, false}) {
+    MemoryEnv env;
+    ASSERT_TRUE(env.CreateDir(kDir).ok());
+    MakeFile(env, kDir + "/thesis.txt", "years of work");
+    const uint64_t before = env.mutation_count();
+    const auto store = OpenStore(env, create);
+    EXPECT_EQ(CodeOf(store), Code::kInvalid);
+    EXPECT_NE(store.status().context().find("thesis.txt"), std::string::npos);
+    EXPECT_EQ(env.mutation_count(), before);
+    EXPECT_EQ(env.List(kDir)->size(), 1u);
+  }
+}
+
+TEST(WarmStore, WhatProgramsAroundItLeaveIsNoObstacle) {
+  MemoryEnv env;
+  ASSERT_TRUE(env.CreateDir(kDir).ok());
+  ASSERT_TRUE(env.CreateDir(kDir + "/lost+found").ok());
+  MakeFile(env, kDir + "/log", "a line\n");
+  MakeFile(env, kDir + "/superblock.tmp", "half");
+  ExpectUsable(env);
+  EXPECT_EQ(*env.ReadWhole(kDir + "/log", 100), "a line\n");
+}
+
+TEST(WarmStore, DataWithoutASuperblockIsCorruptAndUntouched) {
+  for (const std::string lost : {"/superblock", "/index/CURRENT"}) {
+    MemoryEnv env;
+    ExpectUsable(env);
+    ASSERT_TRUE(env.RemoveBehindBack(kDir + lost).ok());
+    const std::vector<std::string> files = env.AllFiles();
+    const auto store = OpenStore(env, true);
+    EXPECT_EQ(CodeOf(store), Code::kCorrupt);
+    EXPECT_NE(store.status().context().find(lost), std::string::npos);
+    EXPECT_EQ(env.AllFiles(), files);
+  }
+}
+
+TEST(WarmStore, ADamagedSuperblockIsCorruptAndNotLaidOutAnew) {
+  MemoryEnv env;
+  ExpectUsable(env);
+  ASSERT_TRUE(env.FlipByte(kDir + "/superblock", 75).ok());
+  EXPECT_EQ(CodeOf(OpenStore(env, true)), Code::kCorrupt);
+  ASSERT_TRUE(env.FlipByte(kDir + "/superblock", 75).ok());
+  EXPECT_TRUE(OpenStore(env, false).ok());
+}
+
+TEST(WarmStore, ADamagedLogOfAClosedStoreIsCorruptAndNamed) {
+  MemoryEnv env;
+  ExpectUsable(env);
+  ASSERT_TRUE((*OpenStore(env, false))->Close().ok());
+  std::string log;
+  const auto names = env.List(kDir + "/index");
+  ASSERT_TRUE(names.ok());
+  for (const std::string& name : *names) {
+    if (name.ends_with(".log")) log = kDir + "/index/" + name;
+  }
+  // A record at the very end, which after a crash would pass for a torn one.
+  const uint64_t size = env.Info(log)->size;
+  ASSERT_GT(size, 0u);
+  ASSERT_TRUE(env.FlipByte(log, size - 1).ok());
+  const auto store = OpenStore(env, false);
+  EXPECT_EQ(CodeOf(store), Code::kCorrupt);
+  EXPECT_NE(store.status().context().find(log), std::string::npos);
+}
+
+TEST(WarmStore, CountsTheOpeningsThatFoundItUnclosed) {
+  MemoryEnv env;
+  auto store = OpenStore(env, true);
+  ASSERT_TRUE(store.ok());
+  const uint64_t first = (*store)->crash_count();
+  for (uint64_t crash = 1; crash <= 4; ++crash) {
+    store->reset();
+    if (crash % 2 == 0) env.PowerCut(crash);
+    store = OpenStore(env, false);
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    EXPECT_FALSE((*store)->was_clean());
+    EXPECT_EQ((*store)->crash_count(), first + crash);
+    ASSERT_TRUE((*store)->Close().ok());
+    store->reset();
+    env.PowerCut(100 + crash);
+    store = OpenStore(env, false);
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    EXPECT_TRUE((*store)->was_clean());
+    EXPECT_EQ((*store)->crash_count(), first + crash);
+  }
+}
+
+TEST(WarmStore, AnIndexThatFailedIsNotClosedCleanly) {
+  MemoryEnv env;
+  auto store = OpenStore(env, true);
+  ASSERT_TRUE(store.ok());
+  const uint64_t crashes = (*store)->crash_count();
+  Fault fault;
+  fault.ops = Op::kSync;
+  env.AddFault(fault);
+  IndexBatch batch;
+  batch.PutCounter("x", 1);
+  EXPECT_FALSE((*store)->index().Commit(batch).ok());
+  env.ClearFaults();
+  EXPECT_EQ(CodeOf((*store)->Close()), Code::kIo);
+  store->reset();
+  store = OpenStore(env, false);
+  ASSERT_TRUE(store.ok()) << store.status().ToString();
+  EXPECT_FALSE((*store)->was_clean());
+  EXPECT_EQ((*store)->crash_count(), crashes + 1);
+}
+
+TEST(WarmStore, AStoreWithoutItsRootIsCorrupt) {
+  MemoryEnv env;
+  {
+    auto store = OpenStore(env, true);
+    ASSERT_TRUE(store.ok());
+    IndexBatch batch;
+    batch.DeleteInode(kRootInode);
+    ASSERT_TRUE((*store)->index().Commit(batch).ok());
+    ASSERT_TRUE((*store)->Close().ok());
+  }
+  EXPECT_EQ(CodeOf(OpenStore(env, true)), Code::kCorrupt);
+}
+
+// The usual way to make a store is to make its directory, and nobody syncs that.
+TEST(WarmStore, InADirectoryThatWasJustMadeSurvivesAPowerCut) {
+  for (uint64_t seed = 0; seed < 16; ++seed) {
+    MemoryEnv env;
+    ASSERT_TRUE(env.CreateDir(kDir).ok());
+    {
+      auto store = OpenStore(env, true);
+      ASSERT_TRUE(store.ok());
+      ASSERT_TRUE((*store)->Close().ok());
+    }
+    env.PowerCut(seed);
+    const auto store = OpenStore(env, false);
+    ASSERT_TRUE(store.ok()) << "seed " << seed << ": " << store.status().ToString();
+  }
+}
+
+TEST(WarmStore, ByAPathThatEndsInASlashSurvivesAPowerCut) {
+  for (uint64_t seed = 0; seed < 16; ++seed) {
+    MemoryEnv env;
+    WarmStoreOptions options;
+    options.create = true;
+    {
+      auto store = WarmStore::Open(env, kDir + "/", options);
+      if (!store.ok()) GTEST_SKIP() << "not such a path here: " << store.status().ToString();
+      ASSERT_TRUE((*store)->Close().ok());
+    }
+    env.PowerCut(seed);
+    const auto store = OpenStore(env, false);
+    ASSERT_TRUE(store.ok()) << "seed " << seed << ": " << store.status().ToString();
+  }
+}
+
+// Cuts the power at each sync point, then at each change, of the first opening.
+void CutWhileLayingOut(bool at_syncs) {
+  uint64_t points = 0;
+  for (uint64_t n = 0; n == 0 || n <= points; ++n) {
+    for (const CutSide side : {CutSide::kBefore, CutSide::kAfter}) {
+      SCOPED_TRACE("cut at " + std::to_string(n) + (side == CutSide::kAfter ? " after" : ""));
+      MemoryEnv env;
+      if (at_syncs) {
+        env.CutAtSync(n, side);
+      } else {
+        env.CutAtOperation(n, side);
+      }
+      const auto first = OpenStore(env, true).status();
+      if (n == 0) {
+        points = at_syncs ? env.sync_count() : env.mutation_count();
+        ASSERT_TRUE(first.ok()) << first.ToString();
+      }
+      env.CutAtSync(0, side);
+      env.CutAtOperation(0, side);
+      env.Restart(n);
+      // Whoever may not lay it out finds a store or none, and never damage.
+      const auto found = OpenStore(env, false);
+      ASSERT_TRUE(found.ok() || CodeOf(found) == Code::kNotFound) << found.status().ToString();
+      ASSERT_TRUE(found.ok() || !first.ok());
+    }
+    MemoryEnv env;
+    env.CutAtOperation(at_syncs ? 0 : n, CutSide::kAfter);
+    env.CutAtSync(at_syncs ? n : 0, CutSide::kAfter);
+    (void)OpenStore(env, true).ok();
+    env.CutAtOperation(0, CutSide::kAfter);
+    env.CutAtSync(0, CutSide::kAfter);
+    env.Restart(n + 1);
+    ExpectUsable(env);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  EXPECT_GT(points, 10u);
+}
+
+TEST(WarmStoreCrash, LayingOutIsCutAtEverySync) { CutWhileLayingOut(true); }
+TEST(WarmStoreCrash, LayingOutIsCutAtEveryChange) { CutWhileLayingOut(false); }
+
+// Closing and opening again, cut anywhere: the store opens, and what was committed is there.
+TEST(WarmStoreCrash, ClosingAndOpeningIsCutAtEverySync) {
+  for (uint64_t n = 1; n <= 20; ++n) {
+    for (const CutSide side : {CutSide::kBefore, CutSide::kAfter}) {
+      SCOPED_TRACE("cut at sync " + std::to_string(n));
+      MemoryEnv env;
+      auto store = OpenStore(env, true);
+      ASSERT_TRUE(store.ok());
+      IndexBatch batch;
+      batch.PutCounter("kept", 1);
+      ASSERT_TRUE((*store)->index().Commit(batch).ok());
+      const uint64_t crashes = (*store)->crash_count();
+      env.CutAtSync(n, side);
+      const bool closed = (*store)->Close().ok();
+      store->reset();
+      (void)OpenStore(env, false).ok();
+      env.CutAtSync(0, side);
+      env.Restart(n);
+      store = OpenStore(env, false);
+      ASSERT_TRUE(store.ok()) << store.status().ToString();
+      EXPECT_EQ(*(*store)->index().GetCounter("kept"), 1u);
+      if (!(*store)->was_clean()) {
+        EXPECT_GT((*store)->crash_count(), crashes);
+      }
+      if (!closed && (*store)->was_clean()) {
+        EXPECT_EQ((*store)->crash_count(), crashes);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cairn
