@@ -96,6 +96,7 @@ class Filesystem {
   Status RemoveXattr(InodeId inode, std::string_view name, const Caller& caller);
 
   // --- Volumes.
+  // Volumes must not be held any more when the Filesystem is closed or destroyed.
   // Counts a handle; kIsDirectory, kNotFound. With `truncate`, also sets the size to 0.
   Result<std::shared_ptr<Volume>> OpenVolume(InodeId inode, bool truncate);
   // The volume for I/O, whether or not this server saw it opened.

@@ -40,6 +40,7 @@ Result<FsckReport> CheckStore(Env& env, const std::string& dir, const FsckOption
   FsckReport report;
   WarmStoreOptions store_options;
   store_options.holder = options.holder;
+  store_options.lock_wait = options.lock_wait;
   auto opened = WarmStore::Open(env, dir, store_options);
   if (!opened.ok()) {
     if (!IsDamage(opened.status())) return std::move(opened).status();

@@ -11,6 +11,7 @@
 #ifndef CAIRN_SRC_VOLUME_FSCK_H_
 #define CAIRN_SRC_VOLUME_FSCK_H_
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -60,6 +61,8 @@ struct FsckOptions {
   bool repair = false;
   // What others who find the store locked are told, e.g. "being checked by process 42".
   std::string holder;
+  // How long to wait for a process that is just letting go of the store.
+  std::chrono::milliseconds lock_wait{0};
   // Called now and then: which part, and how much of how much of it is done.
   std::function<void(std::string_view part, uint64_t done, uint64_t total)> progress;
 };

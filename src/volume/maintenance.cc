@@ -137,7 +137,9 @@ Status Maintenance::FlushLocked() {
 Status Maintenance::SyncAll() {
   Status first_failure = FlushIndex();
   for (const auto& volume : table_.All()) {
-    Status status = volume->NeedsSync() ? volume->Sync() : Status::Ok();
+    Status status = volume->Health();
+    if (status.code() == Code::kStale) continue;  // removed meanwhile
+    if (status.ok() && volume->NeedsSync()) status = volume->Sync();
     if (status.ok()) status = volume->SyncTimes();
     if (!status.ok() && first_failure.ok()) first_failure = status;
   }

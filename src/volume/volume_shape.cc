@@ -155,7 +155,10 @@ Status DiskVolume::Grow(uint64_t size) {
   const uint64_t old_size = size_.exchange(size);
   IndexBatch batch;
   Status status = CommitRecord(batch, [](InodeRecord&) {});
-  if (!status.ok()) size_.store(old_size);
+  if (!status.ok()) {
+    size_.store(old_size);
+    Poison(status);  // the journal already speaks of the new size
+  }
   return status;
 }
 

@@ -40,15 +40,15 @@ bool ParseFileName(std::string_view name, ExtentId& id) {
 
 }  // namespace
 
-ExtentFile::ExtentFile(Env& env, std::string directory, std::unique_ptr<File> file, bool created,
+ExtentFile::ExtentFile(Env& env, std::string directory, std::unique_ptr<File> file, Origin origin,
                        uint64_t size)
     : env_(env),
       directory_(std::move(directory)),
       file_(std::move(file)),
-      dirty_(created),
-      may_hold_leftovers_(!created),
+      dirty_(!origin.known),
+      may_hold_leftovers_(!origin.created),
       size_(size),
-      name_is_durable_(!created) {}
+      name_is_durable_(origin.known) {}
 
 Status ExtentFile::TooShort(uint64_t end) const {
   return Status(Code::kCorrupt,
@@ -151,12 +151,12 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
   bool created = false;
   auto opened = env_.Open(path, OpenMode::kReadWrite);
   if (!opened.ok() && opened.status().code() == Code::kNotFound) {
-    if (mode == Mode::kMustExist) {
+    if (mode == Mode::kMustExist || known_size > 0) {
       return Status(Code::kCorrupt,
                     "extent file " + path + " is missing, the index knows of data in it");
     }
     opened = env_.Open(path, OpenMode::kCreateNew);
-    created = true;
+    created = opened.ok();
   }
   if (!opened.ok()) return std::move(opened).status();
   CAIRN_ASSIGN_OR_RETURN(const FileInfo info, (*opened)->Info());
@@ -164,8 +164,9 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
     return Status(Code::kCorrupt, fmt::format("extent file {} is {} bytes long, the index knows {}",
                                               path, info.size, known_size));
   }
-  auto file = std::make_shared<ExtentFile>(env_, DirectoryOf(id.branch), std::move(*opened),
-                                           created, info.size);
+  auto file = std::make_shared<ExtentFile>(
+      env_, DirectoryOf(id.branch), std::move(*opened),
+      ExtentFile::Origin{.created = created, .known = known_size > 0}, info.size);
   // Forget files that nobody holds any more, now and then.
   if (open_.size() >= 64 && (open_.size() & (open_.size() - 1)) == 0) {
     std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });

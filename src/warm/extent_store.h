@@ -26,7 +26,13 @@ namespace cairn {
 // One open extent file. Thread-safe. Offsets are the segment's.
 class ExtentFile {
  public:
-  ExtentFile(Env& env, std::string directory, std::unique_ptr<File> file, bool created,
+  // `created`: by this opening, so that it holds nothing. `known`: the index has its record, so
+  // that its name is durable.
+  struct Origin {
+    bool created = false;
+    bool known = false;
+  };
+  ExtentFile(Env& env, std::string directory, std::unique_ptr<File> file, Origin origin,
              uint64_t size);
 
   const std::string& path() const { return file_->path(); }

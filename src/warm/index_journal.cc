@@ -12,6 +12,8 @@ namespace {
 
 constexpr uint64_t kMagic = 0x314c4e4a4e524943;  // "CIRNJNL1"
 constexpr size_t kHeaderSize = 4096;
+// At each half's end, for kForget alone: it is needed most when there is no room.
+constexpr size_t kForgetSlots = 64;
 
 }  // namespace
 
@@ -124,7 +126,9 @@ void IndexJournal::Clear() {
 
 bool IndexJournal::Append(const JournalEntry& entry) {
   MutexLock lock(mu_);
-  if (used_ == slots_per_half_) return false;
+  const size_t limit =
+      entry.kind == JournalKind::kForget ? slots_per_half_ : slots_per_half_ - kForgetSlots;
+  if (used_ >= limit) return false;
   Slot& slot = SlotAt(active_, used_);
   // Whoever replays must never see the new state with the old fields. The process can only be
   // killed between instructions, so the compiler is the one to be held to the order.
@@ -143,7 +147,8 @@ bool IndexJournal::Append(const JournalEntry& entry) {
 
 int IndexJournal::FillPercent() {
   MutexLock lock(mu_);
-  return static_cast<int>(used_ * 100 / slots_per_half_);
+  const size_t slots = slots_per_half_ - kForgetSlots;
+  return static_cast<int>(std::min(used_, slots) * 100 / slots);
 }
 
 bool IndexJournal::Seal() {

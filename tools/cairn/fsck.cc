@@ -3,10 +3,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 
 #include "tools/cairn/command.h"
+#include "tools/cairn/mounts.h"
 
 namespace cairn::cli {
 namespace {
@@ -119,6 +121,12 @@ int Run(const Options& options) {
   FsckOptions fsck_options;
   fsck_options.repair = options.repair;
   fsck_options.holder = "being checked by cairn fsck, process " + std::to_string(::getpid());
+  // A server that was killed or unmounted a moment ago may still be going.
+  const std::vector<MountEntry> mounts = ReadMounts();
+  const bool mounted = std::any_of(mounts.begin(), mounts.end(), [&](const MountEntry& mount) {
+    return mount.is_cairn() && mount.source == AbsolutePath(options.store);
+  });
+  fsck_options.lock_wait = std::chrono::seconds(mounted ? 1 : 10);
   fsck_options.progress = [&](std::string_view part, uint64_t done, uint64_t total) {
     progress.Show(part, done, total);
   };
