@@ -196,9 +196,7 @@ TEST(VolumeConcurrencyTest, AnUnlinkedVolumeTakesWritesUntilItsRelease) {
     TestMachine machine(kThreaded);
     machine.Mount();
     const InodeId inode = machine.Create("v")->inode();
-    auto opened = machine.filesystem().OpenVolume(inode, false);
-    ASSERT_TRUE(opened.ok());
-    std::shared_ptr<Volume> volume = *opened;
+    std::shared_ptr<Volume> volume = machine.filesystem().OpenVolume(inode, false).value();
     std::atomic<bool> released{false};
     std::atomic<int> started{0};
     InParallel(4, [&](int thread) {

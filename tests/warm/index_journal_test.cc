@@ -20,7 +20,8 @@ namespace {
 
 constexpr size_t kHeader = 4096;
 constexpr size_t kSlot = 40;
-constexpr size_t kSlots = (IndexJournal::kSmallestRegion - kHeader) / kSlot / 2;
+// The last 64 of each half are kept for kForget.
+constexpr size_t kSlots = (IndexJournal::kSmallestRegion - kHeader) / kSlot / 2 - 64;
 constexpr size_t kStateAt = 32;
 constexpr std::array<uint8_t, 16> kStore = {1, 2, 3};
 
