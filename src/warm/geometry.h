@@ -27,11 +27,17 @@ inline constexpr BlockMask kAllBlocks = ~BlockMask{0};
 static_assert(kBlocksPerChunk == 64, "a BlockMask has one bit a block");
 static_assert(kSegmentSize % kChunkSize == 0, "a chunk lies in one segment");
 
+// The stretch whose blocks are sealed and opened together, and are resolved together in memory.
+inline constexpr uint64_t kChunksPerRegion = 512;
+static_assert(kSegmentSize % (kChunksPerRegion * kChunkSize) == 0, "a region lies in one segment");
+
 constexpr ChunkIndex ChunkOf(uint64_t offset) { return ChunkIndex(offset / kChunkSize); }
 constexpr uint64_t ChunkStart(ChunkIndex chunk) { return chunk.value() * kChunkSize; }
 constexpr uint64_t OffsetInChunk(uint64_t offset) { return offset % kChunkSize; }
 constexpr SegmentIndex SegmentOf(uint64_t offset) { return SegmentIndex(offset / kSegmentSize); }
 constexpr SegmentIndex SegmentOf(ChunkIndex chunk) { return SegmentOf(ChunkStart(chunk)); }
+constexpr uint64_t RegionOf(ChunkIndex chunk) { return chunk.value() / kChunksPerRegion; }
+constexpr ChunkIndex RegionStart(uint64_t region) { return ChunkIndex(region * kChunksPerRegion); }
 // Where a volume's byte lies in its segment's extent file.
 constexpr uint64_t OffsetInSegment(uint64_t offset) { return offset % kSegmentSize; }
 // How many chunks a volume of `size` bytes has.

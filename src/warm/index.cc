@@ -153,6 +153,23 @@ Result<uint64_t> Index::GetCounter(std::string_view name) {
   return std::move(value).status();
 }
 
+Result<std::optional<RegionState>> Index::GetRegion(const RegionId& id) {
+  auto value = Get(RegionKey(id), "region");
+  if (value.ok()) {
+    CAIRN_ASSIGN_OR_RETURN(const RegionState state, DecodeRegion(*value));
+    return std::optional(state);
+  }
+  if (value.status().code() == Code::kNotFound) return std::optional<RegionState>();
+  return std::move(value).status();
+}
+
+Result<ChunkSums> Index::GetSums(BranchId branch, Epoch epoch, ChunkIndex chunk) {
+  auto value = Get(SumsKey(branch, epoch, chunk), "checksums");
+  if (value.ok()) return DecodeSums(*value);
+  if (value.status().code() == Code::kNotFound) return ChunkSums{};
+  return std::move(value).status();
+}
+
 Status Index::Walk(
     const std::string& from, const std::string& prefix, bool verify,
     const std::function<Result<bool>(std::string_view key, std::string_view value)>& sink) {
@@ -213,6 +230,26 @@ Status Index::ForEachExtent(BranchId branch,
               });
 }
 
+Status Index::ForEachRegion(const RegionId& from,
+                            const std::function<bool(const RegionId&)>& sink) {
+  return Walk(RegionKey(from), KeyPrefix(KeyKind::kRegion, from.branch.value()), false,
+              [&](std::string_view key, std::string_view) -> Result<bool> {
+                CAIRN_ASSIGN_OR_RETURN(const RegionId id, DecodeRegionKey(key));
+                if (id.epoch != from.epoch) return false;
+                return sink(id);
+              });
+}
+
+Status Index::ForEachSums(BranchId branch, Epoch epoch, ChunkIndex first, ChunkIndex last,
+                          const std::function<bool(ChunkIndex)>& sink) {
+  return Walk(SumsKey(branch, epoch, first), KeyPrefix(KeyKind::kSums, branch.value()), false,
+              [&](std::string_view key, std::string_view) -> Result<bool> {
+                CAIRN_ASSIGN_OR_RETURN(const SumsKeyParts parts, DecodeSumsKey(key));
+                if (parts.epoch != epoch || parts.chunk > last) return false;
+                return sink(parts.chunk);
+              });
+}
+
 Status Index::ForEachOrphan(const std::function<bool(InodeId)>& sink) {
   const std::string prefix = KeyPrefix(KeyKind::kOrphan);
   return Walk(prefix, prefix, false, [&](std::string_view key, std::string_view) -> Result<bool> {
@@ -250,7 +287,7 @@ Status Index::ForEachRaw(
 }
 
 Status Index::ForEachUnknown(const std::function<bool(std::string_view key)>& sink) {
-  constexpr std::string_view known = "BCDEILNOVX";
+  constexpr std::string_view known = "BCDEIKLNOSVX";
   return Walk({}, {}, false, [&](std::string_view key, std::string_view) -> Result<bool> {
     if (!key.empty() && known.find(key[0]) != std::string_view::npos) return true;
     return sink(key);

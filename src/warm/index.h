@@ -43,6 +43,10 @@ class IndexBatch {
   // `size` bytes of the file are durable; it must never be found shorter.
   void PutExtent(const ExtentId& id, uint64_t size);
   void DeleteExtent(const ExtentId& id);
+  void PutRegion(const RegionId& id, RegionState state);
+  void DeleteRegion(const RegionId& id);
+  void PutSums(BranchId branch, Epoch epoch, ChunkIndex chunk, const ChunkSums& sums);
+  void DeleteSums(BranchId branch, Epoch epoch, ChunkIndex chunk);
   void PutOrphan(InodeId inode);
   void DeleteOrphan(InodeId inode);
   void PutDeadBranch(BranchId branch);
@@ -96,6 +100,10 @@ class Index {
   Result<BranchRecord> GetBranch(BranchId branch);
   Result<bool> HasOrphan(InodeId inode);
   Result<bool> HasDeadBranch(BranchId branch);
+  // None for a region that was never sealed.
+  Result<std::optional<RegionState>> GetRegion(const RegionId& id);
+  // Without any block when there is no record.
+  Result<ChunkSums> GetSums(BranchId branch, Epoch epoch, ChunkIndex chunk);
   // 0 when it was never put.
   Result<uint64_t> GetCounter(std::string_view name);
 
@@ -111,6 +119,11 @@ class Index {
                         const std::function<bool(ChunkIndex, Epoch, const VersionRecord&)>& sink);
   Status ForEachExtent(BranchId branch,
                        const std::function<bool(const ExtentId&, uint64_t size)>& sink);
+  // Regions of one epoch from `from` on, in order.
+  Status ForEachRegion(const RegionId& from, const std::function<bool(const RegionId&)>& sink);
+  // Chunks first..last of one epoch that have checksums, in order.
+  Status ForEachSums(BranchId branch, Epoch epoch, ChunkIndex first, ChunkIndex last,
+                     const std::function<bool(ChunkIndex)>& sink);
   Status ForEachOrphan(const std::function<bool(InodeId)>& sink);
   Status ForEachDeadBranch(const std::function<bool(BranchId)>& sink);
   // Every record of a kind, undecoded; `verify` reads all of it anew from the disk.

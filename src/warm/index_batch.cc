@@ -49,6 +49,16 @@ void IndexBatch::PutExtent(const ExtentId& id, uint64_t size) {
   PutRaw(ExtentKey(id), EncodeU64(size));
 }
 void IndexBatch::DeleteExtent(const ExtentId& id) { DeleteRaw(ExtentKey(id)); }
+void IndexBatch::PutRegion(const RegionId& id, RegionState state) {
+  PutRaw(RegionKey(id), EncodeRegion(state));
+}
+void IndexBatch::DeleteRegion(const RegionId& id) { DeleteRaw(RegionKey(id)); }
+void IndexBatch::PutSums(BranchId branch, Epoch epoch, ChunkIndex chunk, const ChunkSums& sums) {
+  PutRaw(SumsKey(branch, epoch, chunk), EncodeSums(sums));
+}
+void IndexBatch::DeleteSums(BranchId branch, Epoch epoch, ChunkIndex chunk) {
+  DeleteRaw(SumsKey(branch, epoch, chunk));
+}
 void IndexBatch::PutOrphan(InodeId inode) { PutRaw(OrphanKey(inode), {}); }
 void IndexBatch::DeleteOrphan(InodeId inode) { DeleteRaw(OrphanKey(inode)); }
 void IndexBatch::PutDeadBranch(BranchId branch) { PutRaw(DeadBranchKey(branch), {}); }

@@ -3,6 +3,7 @@
 #ifndef CAIRN_SRC_WARM_RECORDS_H_
 #define CAIRN_SRC_WARM_RECORDS_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -58,6 +59,27 @@ struct ExtentId {
   Epoch epoch;
   SegmentIndex segment;
   friend auto operator<=>(const ExtentId&, const ExtentId&) = default;
+};
+
+// kChunksPerRegion chunks of what one epoch of a branch holds.
+struct RegionId {
+  BranchId branch;
+  Epoch epoch;
+  uint64_t number = 0;
+  friend auto operator<=>(const RegionId&, const RegionId&) = default;
+};
+
+// Whether the checksums of a region's blocks mean anything. A region without a record has none.
+enum class RegionState : uint8_t {
+  kSealed = 1,  // each block that has a checksum holds what was summed
+  kOpen = 2,    // blocks may have been written since
+};
+
+// Checksums of the blocks of one chunk in the extent file of one epoch.
+struct ChunkSums {
+  BlockMask mask = 0;  // blocks that have a checksum
+  BlockMask zero = 0;  // those of them that hold nothing but zeros, and whose `crc` is not kept
+  std::array<uint32_t, kBlocksPerChunk> crc{};  // CRC-32C
 };
 
 }  // namespace cairn

@@ -59,6 +59,20 @@ std::string NameKey(InodeId parent, std::string_view name) {
   return key;
 }
 
+std::string RegionKey(const RegionId& id) {
+  std::string key = IdKey(KeyKind::kRegion, id.branch.value());
+  AppendBig64(key, id.epoch.value());
+  AppendBig64(key, id.number);
+  return key;
+}
+
+std::string SumsKey(BranchId branch, Epoch epoch, ChunkIndex chunk) {
+  std::string key = IdKey(KeyKind::kSums, branch.value());
+  AppendBig64(key, epoch.value());
+  AppendBig64(key, chunk.value());
+  return key;
+}
+
 std::string VersionKey(BranchId branch, ChunkIndex chunk, Epoch epoch) {
   std::string key = IdKey(KeyKind::kVersion, branch.value());
   AppendBig64(key, chunk.value());
@@ -93,6 +107,28 @@ Result<ExtentId> DecodeExtentKey(std::string_view key) {
   id.segment = SegmentIndex(reader.Big64());
   if (!reader.at_end()) return BadRecord("extent key");
   return id;
+}
+
+Result<RegionId> DecodeRegionKey(std::string_view key) {
+  ByteReader reader(key);
+  reader.Little<char>();
+  RegionId id;
+  id.branch = BranchId(reader.Big64());
+  id.epoch = Epoch(reader.Big64());
+  id.number = reader.Big64();
+  if (!reader.at_end()) return BadRecord("region key");
+  return id;
+}
+
+Result<SumsKeyParts> DecodeSumsKey(std::string_view key) {
+  ByteReader reader(key);
+  reader.Little<char>();
+  SumsKeyParts parts;
+  parts.branch = BranchId(reader.Big64());
+  parts.epoch = Epoch(reader.Big64());
+  parts.chunk = ChunkIndex(reader.Big64());
+  if (!reader.at_end()) return BadRecord("checksum key");
+  return parts;
 }
 
 Result<uint64_t> DecodeIdKey(std::string_view key) {
@@ -232,6 +268,45 @@ Result<VersionRecord> DecodeVersion(std::string_view value) {
   }
   if (!reader.ok() || seen == 0) return BadRecord("version record");
   return record;
+}
+
+std::string EncodeRegion(RegionState state) {
+  std::string value;
+  AppendLittle(value, static_cast<uint8_t>(state));
+  return value;
+}
+
+Result<RegionState> DecodeRegion(std::string_view value) {
+  ByteReader reader(value);
+  const auto state = static_cast<RegionState>(reader.Little<uint8_t>());
+  const bool known = state == RegionState::kSealed || state == RegionState::kOpen;
+  if (!reader.at_end() || !known) return BadRecord("region record");
+  return state;
+}
+
+std::string EncodeSums(const ChunkSums& sums) {
+  std::string value;
+  AppendLittle(value, sums.mask);
+  AppendLittle(value, sums.zero);
+  for (BlockMask rest = sums.mask & ~sums.zero; rest != 0; rest &= rest - 1) {
+    AppendLittle(value, sums.crc[static_cast<size_t>(std::countr_zero(rest))]);
+  }
+  return value;
+}
+
+Result<ChunkSums> DecodeSums(std::string_view value) {
+  ByteReader reader(value);
+  ChunkSums sums;
+  sums.mask = reader.Little<uint64_t>();
+  sums.zero = reader.Little<uint64_t>();
+  if (!reader.ok() || sums.mask == 0 || (sums.zero & ~sums.mask) != 0) {
+    return BadRecord("checksum record");
+  }
+  for (BlockMask rest = sums.mask & ~sums.zero; rest != 0; rest &= rest - 1) {
+    sums.crc[static_cast<size_t>(std::countr_zero(rest))] = reader.Little<uint32_t>();
+  }
+  if (!reader.at_end()) return BadRecord("checksum record");
+  return sums;
 }
 
 std::string EncodeU64(uint64_t number) {

@@ -29,6 +29,8 @@ enum class KeyKind : char {
   kOrphan = 'O',   // inode -> (empty): without a name, perhaps still open
   kVersion = 'V',  // branch, chunk, ~epoch -> VersionRecord
   kXattr = 'X',    // inode, name -> value
+  kRegion = 'S',   // branch, epoch, region -> RegionState
+  kSums = 'K',     // branch, epoch, chunk -> ChunkSums
   // Places kept for what is not built yet. fsck refuses stores that hold them until it knows them.
   kGroup = 'G',    // snapshot group -> its name, time, state, tags
   kJob = 'J',      // background work that goes on after a restart
@@ -52,6 +54,8 @@ std::string InodeKey(InodeId inode);
 std::string ListingKey(InodeId parent, InodeId child);
 std::string NameKey(InodeId parent, std::string_view name);
 std::string OrphanKey(InodeId inode);
+std::string RegionKey(const RegionId& id);
+std::string SumsKey(BranchId branch, Epoch epoch, ChunkIndex chunk);
 std::string VersionKey(BranchId branch, ChunkIndex chunk, Epoch epoch);
 std::string XattrKey(InodeId inode, std::string_view name);
 
@@ -66,6 +70,13 @@ struct VersionKeyParts {
 };
 Result<VersionKeyParts> DecodeVersionKey(std::string_view key);
 Result<ExtentId> DecodeExtentKey(std::string_view key);
+Result<RegionId> DecodeRegionKey(std::string_view key);
+struct SumsKeyParts {
+  BranchId branch;
+  Epoch epoch;
+  ChunkIndex chunk;
+};
+Result<SumsKeyParts> DecodeSumsKey(std::string_view key);
 // For keys that are a letter and one id (branch, inode, orphan, dead branch).
 Result<uint64_t> DecodeIdKey(std::string_view key);
 struct IdPairKey {
@@ -86,6 +97,10 @@ std::string EncodeBranch(const BranchRecord& record);
 Result<BranchRecord> DecodeBranch(std::string_view value);
 std::string EncodeVersion(const VersionRecord& record);
 Result<VersionRecord> DecodeVersion(std::string_view value);
+std::string EncodeRegion(RegionState state);
+Result<RegionState> DecodeRegion(std::string_view value);
+std::string EncodeSums(const ChunkSums& sums);
+Result<ChunkSums> DecodeSums(std::string_view value);
 std::string EncodeU64(uint64_t number);
 Result<uint64_t> DecodeU64(std::string_view value);
 

@@ -190,6 +190,16 @@ Status WarmStore::CountCrash() {
   return index_->Commit(batch);
 }
 
+Status WarmStore::RequireFeature(uint64_t incompatible_feature) {
+  MutexLock lock(superblock_mu_);
+  if (superblock_.incompatible_features & incompatible_feature) return Status::Ok();
+  Superblock changed = superblock_;
+  changed.incompatible_features |= incompatible_feature;
+  CAIRN_RETURN_IF_ERROR(env_.WriteWholeDurably(dir_ + "/superblock", EncodeSuperblock(changed)));
+  superblock_.incompatible_features = changed.incompatible_features;
+  return Status::Ok();
+}
+
 Status WarmStore::Close(bool all_durable) {
   const Status health = index_->health();
   index_.reset();

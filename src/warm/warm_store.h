@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 
+#include "src/base/mutex.h"
 #include "src/base/result.h"
 #include "src/env/env.h"
 #include "src/warm/extent_store.h"
@@ -50,6 +51,10 @@ class WarmStore {
   // after.
   Status Close(bool all_durable = true);
 
+  // Notes durably that the store now holds what only programs understand that know this feature.
+  // To be called before the first such record is written; costs nothing when it is noted already.
+  Status RequireFeature(uint64_t incompatible_feature);
+
   Env& env() { return env_; }
   const std::string& dir() const { return dir_; }
   const Superblock& superblock() const { return superblock_; }
@@ -74,6 +79,7 @@ class WarmStore {
 
   Env& env_;
   const std::string dir_;
+  Mutex superblock_mu_;  // held across the write of a new feature, once in a store's life
   Superblock superblock_;
   bool was_clean_ = false;
   uint64_t crash_count_ = 0;

@@ -175,6 +175,44 @@ TEST(WarmFormat, VersionsRoundTripAndMangledOnesAreWellFormed) {
   }
 }
 
+TEST(WarmFormat, ChecksumsRoundTripAndMangledOnesAreWellFormed) {
+  Random random(5);
+  for (int round = 0; round < 200; ++round) {
+    ChunkSums sums;
+    sums.mask = random() | 1;
+    sums.zero = random() & random() & sums.mask;
+    for (uint64_t block = 0; block < kBlocksPerChunk; ++block) {
+      if ((sums.mask & ~sums.zero) & BlockRange(block, 1)) {
+        sums.crc[block] = static_cast<uint32_t>(random());
+      }
+    }
+    const std::string bytes = EncodeSums(sums);
+    const auto back = DecodeSums(bytes);
+    ASSERT_TRUE(back.ok());
+    EXPECT_EQ(back->mask, sums.mask);
+    EXPECT_EQ(back->zero, sums.zero);
+    EXPECT_EQ(back->crc, sums.crc);
+    Mangle(bytes, false, [](const std::string& mangled) -> Result<std::string> {
+      CAIRN_ASSIGN_OR_RETURN(const ChunkSums decoded, DecodeSums(mangled));
+      return EncodeSums(decoded);
+    });
+  }
+  // No block at all, and a block of zeros that has no checksum.
+  EXPECT_EQ(CodeOf(DecodeSums(std::string(16, '\0'))), Code::kCorrupt);
+  EXPECT_EQ(CodeOf(DecodeSums(EncodeU64(1) + EncodeU64(2) + "abcd")), Code::kCorrupt);
+}
+
+TEST(WarmFormat, ARegionIsSealedOrOpen) {
+  EXPECT_EQ(*DecodeRegion("\1"), RegionState::kSealed);
+  EXPECT_EQ(*DecodeRegion("\2"), RegionState::kOpen);
+  EXPECT_EQ(EncodeRegion(RegionState::kSealed), "\1");
+  EXPECT_EQ(EncodeRegion(RegionState::kOpen), "\2");
+  for (const std::string& other :
+       {std::string(), std::string(1, '\0'), std::string("\3"), std::string("\1\1")}) {
+    EXPECT_EQ(CodeOf(DecodeRegion(other)), Code::kCorrupt);
+  }
+}
+
 TEST(WarmFormat, AWholeChunkIsOneByteAndNothingIsNoVersion) {
   VersionRecord whole;
   whole.extent = kAllBlocks;
@@ -224,6 +262,16 @@ TEST(WarmFormat, KeysDecodeToTheirPartsAndNoOtherLength) {
     const auto extent = DecodeExtentKey(extent_key);
     ASSERT_TRUE(extent.ok());
     EXPECT_EQ(*extent, id);
+    const std::string sums_key = SumsKey(BranchId(a), Epoch(b), ChunkIndex(a));
+    const auto sums = DecodeSumsKey(sums_key);
+    ASSERT_TRUE(sums.ok());
+    EXPECT_EQ(sums->branch, BranchId(a));
+    EXPECT_EQ(sums->epoch, Epoch(b));
+    EXPECT_EQ(sums->chunk, ChunkIndex(a));
+    const RegionId region_id{BranchId(a), Epoch(b), b};
+    const auto region = DecodeRegionKey(RegionKey(region_id));
+    ASSERT_TRUE(region.ok());
+    EXPECT_EQ(*region, region_id);
     const std::string listing_key = ListingKey(InodeId(a), InodeId(b));
     const auto listing = DecodeListingKey(listing_key);
     ASSERT_TRUE(listing.ok());
