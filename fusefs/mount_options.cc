@@ -16,6 +16,7 @@ constexpr uint64_t kLeastMemory = 32ull << 20;
 constexpr uint64_t kLeastJournal = 1ull << 20;
 constexpr uint64_t kMostJournal = 1ull << 40;
 constexpr int kMostThreads = 256;
+constexpr int64_t kMostSealSeconds = 7 * 24 * 3600;
 
 struct FlagOption {
   std::string_view name;
@@ -107,6 +108,17 @@ Status ParseThreads(std::string_view value, int& out) {
   return Status::Ok();
 }
 
+Status ParseSealAfter(std::string_view value, std::chrono::milliseconds& out) {
+  int64_t seconds = 0;
+  const auto [end, error] = std::from_chars(value.begin(), value.end(), seconds);
+  if (error != std::errc() || end != value.end() || seconds < 0 || seconds > kMostSealSeconds) {
+    return BadValue("seal",
+                    fmt::format("'{}' is not between 0 and {} seconds", value, kMostSealSeconds));
+  }
+  out = std::chrono::seconds(seconds);
+  return Status::Ok();
+}
+
 // Sets `known` when the option is one of Cairn's that take a value.
 Status ParseValued(std::string_view name, std::string_view value, MountOptions& options,
                    bool& known) {
@@ -124,6 +136,7 @@ Status ParseValued(std::string_view name, std::string_view value, MountOptions& 
     return ParseBoundedSize(name, value, kLeastJournal, kMostJournal, options.journal_bytes);
   }
   if (name == "threads") return ParseThreads(value, options.threads);
+  if (name == "seal") return ParseSealAfter(value, options.seal_after);
   if (name == "cold") return BadValue(name, "this version of Cairn has no cold tier");
   if (name == "keyring") return BadValue(name, "this version of Cairn has no encryption");
   known = false;
@@ -177,6 +190,8 @@ Status ParseMountOptions(std::string_view text, MountOptions& options) {
 std::string FormatServerOptions(const MountOptions& options) {
   std::string text = fmt::format("{},memory={},journal={}", options.read_only ? "ro" : "rw",
                                  options.memory_bytes, options.journal_bytes);
+  text += fmt::format(",seal={}",
+                      std::chrono::duration_cast<std::chrono::seconds>(options.seal_after).count());
   if (options.threads > 0) text += fmt::format(",threads={}", options.threads);
   if (!options.log.empty()) text += ",log=" + Escape(options.log);
   return text;

@@ -4,6 +4,7 @@
 
 #include <sys/mount.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -18,11 +19,12 @@ struct MountOptions {
   bool read_only = false;
   // Volumes are data: no programs with set-id bits and no device nodes, whatever mount(8) adds.
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;
-  std::string log;                       // empty: STORE/log, or stderr with -f
-  uint64_t memory_bytes = 256ull << 20;  // bound of the server's caches
-  uint64_t journal_bytes = 64ull << 20;  // room for acknowledged index changes
-  int threads = 0;                       // that answer requests; 0: chosen by the server
-  bool replace_server = false;           // start a new server when one dies
+  std::string log;                               // empty: STORE/log, or stderr with -f
+  uint64_t memory_bytes = 256ull << 20;          // bound of the server's caches
+  uint64_t journal_bytes = 64ull << 20;          // room for acknowledged index changes
+  int threads = 0;                               // that answer requests; 0: chosen by the server
+  std::chrono::milliseconds seal_after{60'000};  // idle blocks get checksums; 0: never
+  bool replace_server = false;                   // start a new server when one dies
 };
 
 // Adds one comma-separated list; `\,` and `\\` stand for themselves. The last word on an option

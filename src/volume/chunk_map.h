@@ -22,6 +22,7 @@
 #include "src/base/mutex.h"
 #include "src/base/result.h"
 #include "src/base/strong_id.h"
+#include "src/volume/region_seal.h"
 #include "src/warm/geometry.h"
 
 namespace cairn {
@@ -37,7 +38,7 @@ struct LowerPiece {
 
 class ChunkLeaf {
  public:
-  static constexpr uint64_t kChunks = 512;
+  static constexpr uint64_t kChunks = kChunksPerRegion;
   static uint64_t NumberOf(ChunkIndex chunk) { return chunk.value() / kChunks; }
 
   // The blocks that the current epoch's extent file holds. Readers load; whoever adds blocks holds
@@ -50,7 +51,11 @@ class ChunkLeaf {
   // The blocks that the current epoch itself says are zeros, of those pieces.
   BlockMask ZerosOf(ChunkIndex chunk, BranchId branch, Epoch epoch) const;
 
+  // Of the current epoch's blocks; never changes after loading.
+  RegionSeal& seal() const { return *seal_; }
+
   // While loading only.
+  void SetSeal(std::shared_ptr<RegionSeal> seal) { seal_ = std::move(seal); }
   std::vector<LowerPiece>& MutableLower(ChunkIndex chunk) {
     return lower_[chunk.value() % kChunks];
   }
@@ -59,6 +64,7 @@ class ChunkLeaf {
  private:
   std::array<std::atomic<BlockMask>, kChunks> heads_{};
   std::unordered_map<uint64_t, std::vector<LowerPiece>> lower_;
+  std::shared_ptr<RegionSeal> seal_;
 };
 
 class ChunkMap;

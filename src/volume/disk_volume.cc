@@ -13,7 +13,8 @@ DiskVolume::DiskVolume(VolumeContext& context, InodeId inode)
       inode_(inode),
       map_(*context.budget,
            [this](uint64_t number, ChunkLeaf& leaf) { return LoadLeaf(number, leaf); }),
-      extents_(context.store->extents()) {}
+      extents_(context.store->extents()),
+      seals_(context.store->index(), *context.seals) {}
 
 DiskVolume::~DiskVolume() = default;
 
@@ -54,6 +55,7 @@ Status DiskVolume::LoadState() {
 // became durable. They must not show when the volume grows later.
 Status DiskVolume::TrimBehindEnd() {
   const uint64_t size = size_.load();
+  CAIRN_RETURN_IF_ERROR(UnsealFrom(ChunkIndex(ChunkCount(size))));
   IndexBatch batch;
   CAIRN_RETURN_IF_ERROR(DeleteVersionsFrom(ChunkIndex(ChunkCount(size)), batch));
   CAIRN_RETURN_IF_ERROR(context_.store->index().Commit(batch));
@@ -82,6 +84,9 @@ Status DiskVolume::LoadLeaf(uint64_t number, ChunkLeaf& leaf) CAIRN_NO_THREAD_SA
     });
   }
   CAIRN_RETURN_IF_ERROR(lineage_.LoadLeaf(context_.store->index(), number, leaf));
+  const Lineage::Level level = lineage_.head();
+  CAIRN_ASSIGN_OR_RETURN(auto seal, seals_.Get({level.branch, level.epoch, number}));
+  leaf.SetSeal(std::move(seal));
   for (const auto& [chunk, head] : pending) leaf.Head(chunk).store(head, std::memory_order_relaxed);
   return Status::Ok();
 }
@@ -148,6 +153,7 @@ void DiskVolume::Retire() {
   MutexLock commit_lock(commit_mu_);
   retired_.store(true);
   refuses_writes_.store(true);
+  seals_.ForgetAll();
 }
 
 }  // namespace cairn

@@ -29,6 +29,7 @@
 #include "src/volume/extent_set.h"
 #include "src/volume/lineage.h"
 #include "src/volume/pending_index.h"
+#include "src/volume/seal_map.h"
 #include "src/volume/volume.h"
 #include "src/volume/volume_context.h"
 #include "src/warm/index.h"
@@ -74,6 +75,22 @@ class DiskVolume final : public Volume {
   // Why the volume refuses writes; OK when it does not.
   Status Health();
 
+  // One round of sealing what had no write for a while (volume_seal_pass.cc).
+  struct SealPass {
+    int64_t idle_ns = 0;      // 0: also what is being written
+    size_t most_regions = 1;  // at a time
+    // Asked now and then; true ends the round.
+    std::function<bool()> stop;
+  };
+  struct SealResult {
+    uint64_t bytes_read = 0;
+    uint64_t regions = 0;  // sealed, or looked for
+  };
+  Result<SealResult> SealIdleRegions(const SealPass& pass);
+  // Whether a round may find something to do; whether it surely will.
+  bool HasSealWork();
+  bool HasUnsealedRegions();
+
  private:
   // Bytes of one chunk.
   struct ChunkRange {
@@ -99,7 +116,7 @@ class DiskVolume final : public Volume {
   Mutex& ChunkLock(ChunkIndex chunk) { return chunk_locks_[chunk.value() % kChunkLocks]; }
 
   // volume_read.cc
-  Status ReadRun(const Run& run, uint64_t origin, std::span<std::byte> out)
+  Status ReadRun(ChunkLeaf& leaf, const Run& run, uint64_t origin, std::span<std::byte> out)
       CAIRN_REQUIRES_SHARED(gate_);
   // Any mixture of head, lower pieces and nothing.
   Status ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask head,
@@ -131,6 +148,39 @@ class DiskVolume final : public Volume {
   void EraseBehindEnd(ExtentFile& file, uint64_t offset, uint64_t end);
   // Makes the blocks of `mask` holes in `file`, unless they are.
   Status ClearLeftovers(ExtentFile& file, ChunkIndex chunk, BlockMask mask);
+
+  // volume_seal.cc
+  // Before the bytes of the blocks `mask`, of which `range` covers some in part, change in the
+  // head's file, or blocks become the head's. kCorrupt: a block that stays in part is damaged.
+  Status BeforeWrite(ChunkLeaf& leaf, const ChunkRange& range, BlockMask mask)
+      CAIRN_REQUIRES_SHARED(gate_) {
+    RegionSeal& seal = leaf.seal();
+    seal.NoteWrite();
+    if (seal.AdmitsWrite(range.chunk, mask)) [[likely]] {
+      return Status::Ok();
+    }
+    return OpenRegion(leaf, range, mask);
+  }
+  Status OpenRegion(ChunkLeaf& leaf, const ChunkRange& range, BlockMask mask)
+      CAIRN_REQUIRES_SHARED(gate_);
+  // Lets the index say that the region is open, unless it does.
+  Status OpenRegionLocked(RegionSeal& seal) CAIRN_REQUIRES(seal.mu);
+  Status UnsealTail(const RegionId& region, ChunkIndex first);
+  // Compares what was read at `offset` of the volume with the checksums that there are.
+  Status VerifyRead(RegionSeal& seal, ExtentFile& file, uint64_t offset, std::span<std::byte> out)
+      CAIRN_REQUIRES_SHARED(gate_);
+  Status VerifyBlock(RegionSeal& seal, ExtentFile& file, const ChunkRange& range,
+                     const ChunkSums& sums, std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
+  Result<ChunkSums> FindSums(RegionSeal& seal, ChunkIndex chunk);
+  // Before the head loses everything from chunk `first` on. REQUIRES: nobody else is inside.
+  Status UnsealFrom(ChunkIndex first) CAIRN_REQUIRES_SHARED(gate_);
+
+  // volume_seal_pass.cc
+  // Goes on looking through the index for regions that nobody sealed.
+  Status FindUnsealed(SealResult& result) CAIRN_REQUIRES(seal_pass_mu_);
+  std::vector<std::shared_ptr<RegionSeal>> BeginSealing(const SealPass& pass)
+      CAIRN_REQUIRES(seal_pass_mu_);
+  Status SealRegion(RegionSeal& seal, const SealPass& pass, SealResult& result);
 
   // volume_shape.cc
   Status ZeroInside(uint64_t offset, uint64_t end) CAIRN_REQUIRES(gate_);
@@ -178,6 +228,7 @@ class DiskVolume final : public Volume {
   Gate gate_;
   ChunkMap map_;
   ExtentSet extents_;
+  SealMap seals_;
   std::array<Mutex, kChunkLocks> chunk_locks_;
   // Changed with the gate closed only.
   Lineage lineage_ CAIRN_GUARDED_BY(gate_);
@@ -188,6 +239,11 @@ class DiskVolume final : public Volume {
   std::atomic<bool> times_dirty_{false};
   std::atomic<bool> refuses_writes_{false};
   std::atomic<bool> retired_{false};
+
+  // Held across a round of sealing: one runs at a time.
+  Mutex seal_pass_mu_;
+  // From here on the index was not looked through yet.
+  std::atomic<uint64_t> next_region_to_find_{0};
 
   // Held across the commit of the file record, so that records reach the index in the order of
   // their changes.

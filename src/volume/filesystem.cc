@@ -24,22 +24,29 @@ constexpr uint64_t kCopyStep = 1u << 20;
 struct Filesystem::State {
   State(Parts given_parts, const FilesystemOptions& options)
       : parts(std::move(given_parts)),
+        seal_at_close(options.seal_at_close),
         budget(options.chunk_map_bytes),
+        seals(options.seal_bytes),
         table(context, options.idle_volumes),
         names(context, table, [this](InodeId inode) { maintenance.DestroySoon(inode); }),
-        maintenance(context, table, *parts.executor, options.flush_interval) {
+        maintenance(context, table, *parts.executor,
+                    {.flush_interval = options.flush_interval, .seal_after = options.seal_after}) {
     context.store = parts.store.get();
     context.budget = &budget;
+    context.seals = &seals;
     context.clock = parts.clock;
     context.read_only = options.read_only;
     context.make_room_in_journal = [this] { maintenance.MakeRoomInJournal(); };
+    context.note_unsealed = [this](InodeId inode) { maintenance.sealer().NoteUnloaded(inode); };
     context.reclaim_soon = [this](BranchId branch) { maintenance.ReclaimSoon(branch); };
   }
 
   Parts parts;
   std::vector<uint64_t> own_journal;
   std::unique_ptr<IndexJournal> journal;
+  const std::chrono::milliseconds seal_at_close;
   ChunkMapBudget budget;
+  SealMemory seals;
   VolumeContext context;
   VolumeTable table;
   Namespace names;
@@ -76,6 +83,7 @@ Status Filesystem::Close() {
   state.maintenance.Stop();
   Status status;
   if (!state.context.read_only) status = state.maintenance.SyncAll();
+  if (status.ok()) SealAll(state.seal_at_close);
   for (const auto& volume : state.table.All()) {
     const Status health = volume->Health();
     if (!health.ok() && health.code() != Code::kStale && status.ok()) status = health;
@@ -250,6 +258,10 @@ Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, I
 Status Filesystem::SyncAll() {
   if (state_->context.read_only) return Status::Ok();
   return state_->maintenance.SyncAll();
+}
+
+void Filesystem::SealAll(std::chrono::milliseconds bound) {
+  if (!state_->context.read_only) state_->maintenance.sealer().SealAll(bound);
 }
 
 Result<SpaceInfo> Filesystem::Space() { return state_->context.store->Space(); }

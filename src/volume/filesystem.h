@@ -37,6 +37,13 @@ struct FilesystemOptions {
   size_t idle_volumes = 1024;
   // Index changes that no fsync made durable go to LevelDB after at most about this time.
   std::chrono::milliseconds flush_interval{5000};
+  // Blocks that had no write for this long get checksums; 0: none do, and those that have one lose
+  // it when they are written.
+  std::chrono::milliseconds seal_after{60'000};
+  // How long Close may take for what has none yet.
+  std::chrono::milliseconds seal_at_close{10'000};
+  // Bound of the checksums in memory of all volumes together, bytes.
+  uint64_t seal_bytes = 16ull << 20;
   bool read_only = false;
 };
 
@@ -109,6 +116,9 @@ class Filesystem {
                              uint64_t target_offset, uint64_t length);
   // Makes everything that was acknowledged durable, on all volumes.
   Status SyncAll();
+  // Gives checksums to all written blocks of loaded volumes that have none yet, as far as that can
+  // be done within `bound` while writes go on.
+  void SealAll(std::chrono::milliseconds bound);
 
   Result<SpaceInfo> Space();
 

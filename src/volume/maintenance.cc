@@ -19,16 +19,19 @@ constexpr size_t kDeletesPerBatch = 4096;
 struct Maintenance::Gatekeeper {
   Mutex mu;
   CondVar idle;
+  // The same as `stopped`, for a task that takes long.
+  std::atomic<bool> stopping{false};
   bool stopped CAIRN_GUARDED_BY(mu) = false;
   int running CAIRN_GUARDED_BY(mu) = 0;
 };
 
 Maintenance::Maintenance(VolumeContext& context, VolumeTable& table, Executor& executor,
-                         std::chrono::milliseconds flush_interval)
+                         const Options& options)
     : context_(context),
       table_(table),
       executor_(executor),
-      flush_interval_(flush_interval),
+      options_(options),
+      sealer_(context, table, options.seal_after),
       gatekeeper_(std::make_shared<Gatekeeper>()),
       last_flush_(std::chrono::steady_clock::now()) {}
 
@@ -36,6 +39,7 @@ Maintenance::~Maintenance() { Stop(); }
 
 void Maintenance::Stop() {
   Gatekeeper& gatekeeper = *gatekeeper_;
+  gatekeeper.stopping.store(true);
   MutexLock lock(gatekeeper.mu);
   gatekeeper.stopped = true;
   while (gatekeeper.running > 0) gatekeeper.idle.Wait(gatekeeper.mu);
@@ -43,7 +47,16 @@ void Maintenance::Stop() {
 
 // Runs `task` on the executor unless the work was stopped before.
 void Maintenance::Post(std::function<void()> task) {
-  executor_.Post([gatekeeper = gatekeeper_, task = std::move(task)] {
+  executor_.Post(Guarded(gatekeeper_, std::move(task)));
+}
+
+void Maintenance::PostAfter(std::chrono::milliseconds delay, std::function<void()> task) {
+  executor_.PostAfter(delay, Guarded(gatekeeper_, std::move(task)));
+}
+
+std::function<void()> Maintenance::Guarded(std::shared_ptr<Gatekeeper> gatekeeper,
+                                           std::function<void()> task) {
+  return [gatekeeper = std::move(gatekeeper), task = std::move(task)] {
     {
       MutexLock lock(gatekeeper->mu);
       if (gatekeeper->stopped) return;
@@ -53,7 +66,7 @@ void Maintenance::Post(std::function<void()> task) {
     MutexLock lock(gatekeeper->mu);
     --gatekeeper->running;
     gatekeeper->idle.NotifyAll();
-  });
+  };
 }
 
 Status Maintenance::Start(bool keep_orphans) {
@@ -74,20 +87,18 @@ Status Maintenance::Start(bool keep_orphans) {
     if (!keep_orphans) DestroySoon(inode);
   }
   ScheduleTick();
+  if (sealer_.enabled()) ScheduleSealing(Sealer::kInterval);
   return Status::Ok();
 }
 
 void Maintenance::ScheduleTick() {
-  executor_.PostAfter(kTickInterval, [this, gatekeeper = gatekeeper_] {
-    {
-      MutexLock lock(gatekeeper->mu);
-      if (gatekeeper->stopped) return;
-      ++gatekeeper->running;
-    }
-    Tick();
-    MutexLock lock(gatekeeper->mu);
-    --gatekeeper->running;
-    gatekeeper->idle.NotifyAll();
+  PostAfter(kTickInterval, [this] { Tick(); });
+}
+
+// Apart from the ticks, which must not wait for it.
+void Maintenance::ScheduleSealing(std::chrono::milliseconds delay) {
+  PostAfter(delay, [this] {
+    ScheduleSealing(sealer_.Round([this] { return gatekeeper_->stopping.load(); }));
   });
 }
 
@@ -96,7 +107,7 @@ void Maintenance::Tick() {
   bool due = context_.journal->FillPercent() >= kFlushAtFillPercent;
   {
     MutexLock lock(flush_mu_);
-    due |= std::chrono::steady_clock::now() - last_flush_ >= flush_interval_;
+    due |= std::chrono::steady_clock::now() - last_flush_ >= options_.flush_interval;
   }
   if (due) {
     // A failure was logged when it poisoned its volume.
@@ -188,7 +199,8 @@ Status Maintenance::ReclaimBranch(BranchId branch) {
   WarmStore& store = *context_.store;
   CAIRN_RETURN_IF_ERROR(store.extents().RemoveBranch(branch));
   Index& index = store.index();
-  for (const KeyKind kind : {KeyKind::kVersion, KeyKind::kExtent}) {
+  for (const KeyKind kind :
+       {KeyKind::kVersion, KeyKind::kExtent, KeyKind::kRegion, KeyKind::kSums}) {
     for (;;) {
       IndexBatch batch;
       CAIRN_RETURN_IF_ERROR(

@@ -10,6 +10,7 @@
 
 #include "src/base/executor.h"
 #include "src/base/mutex.h"
+#include "src/volume/sealer.h"
 #include "src/volume/volume_context.h"
 #include "src/volume/volume_table.h"
 
@@ -19,8 +20,12 @@ namespace cairn {
 class Maintenance {
  public:
   // Borrows all; `executor` may outlive it: tasks that are still queued then do nothing.
+  struct Options {
+    std::chrono::milliseconds flush_interval{5000};
+    std::chrono::milliseconds seal_after{0};  // 0: never
+  };
   Maintenance(VolumeContext& context, VolumeTable& table, Executor& executor,
-              std::chrono::milliseconds flush_interval);
+              const Options& options);
   // Waits for the tasks that run.
   ~Maintenance();
 
@@ -40,14 +45,20 @@ class Maintenance {
   // Destroys a claimed volume in the background: its records, then its space.
   void DestroySoon(InodeId inode);
   void ReclaimSoon(BranchId branch);
+  Sealer& sealer() { return sealer_; }
 
  private:
   // Shared with queued tasks, which may come to run when the Maintenance is gone.
   struct Gatekeeper;
 
   void Post(std::function<void()> task);
+  // `task`, unless the work was stopped before it comes to run.
+  static std::function<void()> Guarded(std::shared_ptr<Gatekeeper> gatekeeper,
+                                       std::function<void()> task);
+  void PostAfter(std::chrono::milliseconds delay, std::function<void()> task);
   void ScheduleTick();
   void Tick();
+  void ScheduleSealing(std::chrono::milliseconds delay);
   Status DestroyVolume(InodeId inode);
   Status ReclaimBranch(BranchId branch);
   Status FlushLocked() CAIRN_REQUIRES(flush_mu_);
@@ -55,7 +66,8 @@ class Maintenance {
   VolumeContext& context_;
   VolumeTable& table_;
   Executor& executor_;
-  const std::chrono::milliseconds flush_interval_;
+  const Options options_;
+  Sealer sealer_;
   const std::shared_ptr<Gatekeeper> gatekeeper_;
 
   // Held across the syncs of a flush: whoever waits for it waits for room in the journal.

@@ -6,6 +6,7 @@
 
 #include "src/base/clock.h"
 #include "src/volume/chunk_map.h"
+#include "src/volume/region_seal.h"
 #include "src/warm/index_journal.h"
 #include "src/warm/warm_store.h"
 
@@ -16,11 +17,14 @@ struct VolumeContext {
   WarmStore* store = nullptr;
   IndexJournal* journal = nullptr;
   ChunkMapBudget* budget = nullptr;
+  SealMemory* seals = nullptr;
   const Clock* clock = nullptr;
   bool read_only = false;
   // Empties the journal by making all volumes' changes durable; called by a writer that found it
   // full, with its volume's gate entered and a chunk locked. Blocks.
   std::function<void()> make_room_in_journal;
+  // The volume is about to be unloaded with regions that wait to be sealed.
+  std::function<void(InodeId)> note_unsealed;
   // Asks for the branch, whose death the index knows of, to be reclaimed soon. Does not block.
   std::function<void(BranchId)> reclaim_soon;
 };

@@ -19,15 +19,14 @@ Result<size_t> DiskVolume::Read(uint64_t offset, std::span<std::byte> out) {
   for (uint64_t at = offset; at < end;) {
     const ChunkRange range = RangeAt(at, end);
     if (!leaf || ChunkLeaf::NumberOf(range.chunk) != leaf_number) {
+      if (run.length > 0) CAIRN_RETURN_IF_ERROR(ReadRun(*leaf, run, offset, out));
+      run = {at, 0};
       CAIRN_ASSIGN_OR_RETURN(leaf, map_.Get(range.chunk));
       leaf_number = ChunkLeaf::NumberOf(range.chunk);
     }
     const BlockMask head = leaf->Head(range.chunk).load(std::memory_order_acquire);
     const bool in_head = (range.touched() & ~head) == 0;
-    if (run.length > 0 && (!in_head || SegmentOf(run.offset) != SegmentOf(at))) {
-      CAIRN_RETURN_IF_ERROR(ReadRun(run, offset, out));
-      run = {at, 0};
-    }
+    if (run.length > 0 && !in_head) CAIRN_RETURN_IF_ERROR(ReadRun(*leaf, run, offset, out));
     if (in_head) {
       run.length += range.length();
     } else {
@@ -37,13 +36,17 @@ Result<size_t> DiskVolume::Read(uint64_t offset, std::span<std::byte> out) {
     }
     at += range.length();
   }
-  if (run.length > 0) CAIRN_RETURN_IF_ERROR(ReadRun(run, offset, out));
+  if (run.length > 0) CAIRN_RETURN_IF_ERROR(ReadRun(*leaf, run, offset, out));
   return static_cast<size_t>(end - offset);
 }
 
-Status DiskVolume::ReadRun(const Run& run, uint64_t origin, std::span<std::byte> out) {
+// REQUIRES: the run lies in `leaf`, hence in one segment.
+Status DiskVolume::ReadRun(ChunkLeaf& leaf, const Run& run, uint64_t origin,
+                           std::span<std::byte> out) {
   CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadForReading(SegmentOf(run.offset)));
-  return file->ReadAt(OffsetInSegment(run.offset), out.subspan(run.offset - origin, run.length));
+  const auto part = out.subspan(run.offset - origin, run.length);
+  CAIRN_RETURN_IF_ERROR(file->ReadAt(OffsetInSegment(run.offset), part));
+  return VerifyRead(leaf.seal(), *file, run.offset, part);
 }
 
 Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask head,
@@ -73,7 +76,7 @@ Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask
     const auto part = out.subspan(begin - range.begin, end - begin);
     const uint64_t offset = ChunkStart(range.chunk) + begin;
     if (head & bit) {
-      CAIRN_RETURN_IF_ERROR(ReadRun({offset, part.size()}, offset, part));
+      CAIRN_RETURN_IF_ERROR(ReadRun(leaf, {offset, part.size()}, offset, part));
     } else if (source != nullptr) {
       CAIRN_RETURN_IF_ERROR(ReadLower(*source, offset, part));
     } else {
@@ -89,7 +92,10 @@ Status DiskVolume::ReadLower(const LowerPiece& piece, uint64_t offset, std::span
     case LowerPiece::Kind::kExtent: {
       CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file,
                              extents_.Lower({piece.branch, piece.epoch, SegmentOf(offset)}));
-      return file->ReadAt(OffsetInSegment(offset), out);
+      CAIRN_RETURN_IF_ERROR(file->ReadAt(OffsetInSegment(offset), out));
+      CAIRN_ASSIGN_OR_RETURN(const auto seal,
+                             seals_.Get({piece.branch, piece.epoch, RegionOf(ChunkOf(offset))}));
+      return VerifyRead(*seal, *file, offset, out);
     }
     case LowerPiece::Kind::kZero:
       std::memset(out.data(), 0, out.size());

@@ -77,6 +77,7 @@ Status DiskVolume::PunchHead(ChunkIndex chunk, BlockMask mask) {
   const BlockMask head = leaf->Head(chunk).load();
   const BlockMask hidden = leaf->LowerData(chunk) & mask & ~head;
   if (((head & mask) | hidden) == 0) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(BeforeWrite(*leaf, {chunk, 0, kChunkSize}, (head & mask) | hidden));
   CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, hidden == 0
                                                      ? extents_.HeadForReading(SegmentOf(chunk))
                                                      : extents_.HeadForWriting(SegmentOf(chunk)));
@@ -132,6 +133,7 @@ Status DiskVolume::AllocateChunk(const ChunkRange& range) {
   CAIRN_RETURN_IF_ERROR(file->EnsureSize(chunk_offset + kChunkSize));
   const BlockMask absent = missing & ~copied;
   if (absent != 0) {
+    CAIRN_RETURN_IF_ERROR(BeforeWrite(*leaf, {range.chunk, 0, kChunkSize}, absent));
     CAIRN_RETURN_IF_ERROR(ClearLeftovers(*file, range.chunk, absent));
     CAIRN_RETURN_IF_ERROR(
         RecordBlocks(*leaf, range.chunk, leaf->Head(range.chunk).load() | absent));
@@ -170,7 +172,8 @@ Status DiskVolume::Shrink(uint64_t size) {
   SyncSlot slot(*this);
   // From here on the index knows everything, and the zeros behind the new end are durable.
   CAIRN_RETURN_IF_ERROR(SyncHoldingSlot());
-  const Status cut = CutOff(size, old_size);
+  Status cut = UnsealFrom(ChunkIndex(ChunkCount(size)));
+  if (cut.ok()) cut = CutOff(size, old_size);
   map_.Clear();
   // Half of it may have happened: what is in memory cannot be trusted to be what is in the index.
   if (!cut.ok()) Poison(cut);
@@ -248,6 +251,8 @@ Status DiskVolume::ShrinkToNothing() {
   record.trimmed_crash = context_.store->crash_count();
   batch.PutBranch(branch, record);
   batch.PutDeadBranch(old_branch);
+  // From here on no sealer enters records of the old branch.
+  seals_.ForgetAll();
   const Status committed =
       CommitRecord(batch, [&](InodeRecord& changed) { changed.branch = branch; });
   if (!committed.ok()) {

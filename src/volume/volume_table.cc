@@ -123,6 +123,7 @@ void VolumeTable::UnloadIdle(Shard& shard) {
     // Held by the table and by us: nobody can have changed it since unless they still hold it.
     const bool idle_still = entry.handles == 0 && !entry.claimed && entry.last_use == last_use;
     if (idle_still && entry.volume.use_count() == 2 && !volume->NeedsSync()) {
+      if (volume->HasUnsealedRegions()) context_.note_unsealed(inode);
       shard.entries.erase(found);
     }
   }

@@ -55,6 +55,14 @@ Status DiskVolume::WriteInside(uint64_t offset, std::span<const std::byte> data,
       run = {at, 0};
     }
     if (in_head) {
+      const Status admitted = BeforeWrite(*leaf, range, range.touched());
+      if (!admitted.ok()) {
+        if (run.length > 0) {
+          CAIRN_RETURN_IF_ERROR(WriteRun(run, offset, data));
+          done = at - offset;
+        }
+        return admitted;
+      }
       run.length += range.length();
     } else {
       CAIRN_RETURN_IF_ERROR(
@@ -88,6 +96,9 @@ Status DiskVolume::WriteFirstTouch(ChunkLeaf& leaf, const ChunkRange& range,
                                    std::span<const std::byte> data) {
   MutexLock chunk_lock(ChunkLock(range.chunk));
   const BlockMask head = leaf.Head(range.chunk).load(std::memory_order_acquire);
+  const bool nothing_beneath = head == 0 && leaf.Lower(range.chunk).empty();
+  const BlockMask gained = nothing_beneath ? kAllBlocks : range.touched();
+  CAIRN_RETURN_IF_ERROR(BeforeWrite(leaf, range, gained));
   if ((range.touched() & ~head) == 0) {
     return WriteRun({range.offset(), range.length()}, range.offset(), data);
   }
@@ -97,14 +108,11 @@ Status DiskVolume::WriteFirstTouch(ChunkLeaf& leaf, const ChunkRange& range,
   CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadForWriting(SegmentOf(range.chunk)));
   const uint64_t chunk_offset = OffsetInSegment(ChunkStart(range.chunk));
   CAIRN_RETURN_IF_ERROR(file->EnsureSize(chunk_offset + kChunkSize));
-  const bool nothing_beneath = head == 0 && leaf.Lower(range.chunk).empty();
   Status status;
-  BlockMask gained = range.touched();
   if (nothing_beneath) {
     // The whole chunk becomes the head's: what is not written now is a hole, and reads as the
     // zeros that were there before.
     CAIRN_RETURN_IF_ERROR(ClearLeftovers(*file, range.chunk, kAllBlocks));
-    gained = kAllBlocks;
     status = file->WriteAt(chunk_offset + range.begin, data);
   } else {
     status = WriteComposed(leaf, *file, range, head, data);

@@ -31,17 +31,19 @@ TEST(MountOptions, Defaults) {
   EXPECT_EQ(options.memory_bytes, 256u << 20);
   EXPECT_EQ(options.journal_bytes, 64u << 20);
   EXPECT_EQ(options.threads, 0);
+  EXPECT_EQ(options.seal_after, std::chrono::seconds(60));
 }
 
 TEST(MountOptions, TakesCairnsOwn) {
   const MountOptions options =
-      Parsed("allow_other,ro,log=/var/log/x,threads=12,memory=1G,journal=2M");
+      Parsed("allow_other,ro,log=/var/log/x,threads=12,memory=1G,journal=2M,seal=0");
   EXPECT_TRUE(options.allow_other);
   EXPECT_TRUE(options.read_only);
   EXPECT_EQ(options.log, "/var/log/x");
   EXPECT_EQ(options.threads, 12);
   EXPECT_EQ(options.memory_bytes, 1u << 30);
   EXPECT_EQ(options.journal_bytes, 2u << 20);
+  EXPECT_EQ(options.seal_after, std::chrono::seconds(0));
 }
 
 TEST(MountOptions, LastWordWins) {
@@ -75,6 +77,8 @@ TEST(MountOptions, NamesWhatItRefuses) {
   EXPECT_THAT(Refusal("memory=1K"), HasSubstr("memory"));
   EXPECT_THAT(Refusal("memory="), HasSubstr("memory"));
   EXPECT_THAT(Refusal("journal=9999T"), HasSubstr("journal"));
+  EXPECT_THAT(Refusal("seal=-1"), HasSubstr("seal"));
+  EXPECT_THAT(Refusal("seal=1h"), HasSubstr("seal"));
   EXPECT_THAT(Refusal("log="), HasSubstr("log"));
   EXPECT_THAT(Refusal("remount"), HasSubstr("remount"));
 }
@@ -84,13 +88,14 @@ TEST(MountOptions, BackslashKeepsCommas) {
 }
 
 TEST(MountOptions, ServerArrivesAtTheSame) {
-  MountOptions options = Parsed("ro,threads=3,memory=64M,journal=4M");
+  MountOptions options = Parsed("ro,threads=3,memory=64M,journal=4M,seal=7");
   options.log = R"(/with,comma\and backslash)";
   const MountOptions again = Parsed(FormatServerOptions(options));
   EXPECT_EQ(again.read_only, options.read_only);
   EXPECT_EQ(again.threads, options.threads);
   EXPECT_EQ(again.memory_bytes, options.memory_bytes);
   EXPECT_EQ(again.journal_bytes, options.journal_bytes);
+  EXPECT_EQ(again.seal_after, std::chrono::seconds(7));
   EXPECT_EQ(again.log, options.log);
 }
 

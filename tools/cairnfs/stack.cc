@@ -18,17 +18,18 @@ namespace {
 
 // After `umount` has returned, the server that served the mount may still be closing the store. A
 // store that is still mounted is not about to be closed.
-constexpr std::chrono::seconds kLockWait{10};
+constexpr std::chrono::seconds kLockWait{30};
 
 std::chrono::seconds LockWait(const ServeCommandLine& command) {
   const bool mounted_elsewhere = command.generation == 1 && IsStoreMounted(command.store);
   return mounted_elsewhere ? std::chrono::seconds(0) : kLockWait;
 }
 
-// Of the bound that `memory=` sets: LevelDB's blocks, resolved chunk maps, and the rest for
-// request buffers, open volumes and what the libraries keep.
+// Of the bound that `memory=` sets: LevelDB's blocks, resolved chunk maps, checksums, and the rest
+// for request buffers, open volumes and what the libraries keep.
 constexpr uint64_t kIndexShare = 8;
-constexpr uint64_t kChunkMapShare = 4;
+constexpr uint64_t kChunkMapShare = 5;
+constexpr uint64_t kSealShare = 20;
 
 std::unique_ptr<Executor> NewExecutor() {
   const int threads = std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
@@ -72,6 +73,8 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
 
   FilesystemOptions options;
   options.chunk_map_bytes = command.options.memory_bytes / kChunkMapShare;
+  options.seal_bytes = command.options.memory_bytes / kSealShare;
+  options.seal_after = command.options.seal_after;
   options.read_only = command.options.read_only;
   CAIRN_ASSIGN_OR_RETURN(stack->filesystem_,
                          Filesystem::Open({.store = std::move(store),
