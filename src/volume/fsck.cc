@@ -19,7 +19,8 @@ Status CheckOpened(fsck::State& state) {
   CAIRN_RETURN_IF_ERROR(fsck::CheckTree(state));
   CAIRN_RETURN_IF_ERROR(fsck::CheckAttributes(state));
   CAIRN_RETURN_IF_ERROR(fsck::CheckBranches(state));
-  return fsck::CheckExtents(state);
+  CAIRN_RETURN_IF_ERROR(fsck::CheckExtents(state));
+  return state.options.check_data ? fsck::CheckData(state) : Status::Ok();
 }
 
 }  // namespace

@@ -53,12 +53,17 @@ struct FsckReport {
   uint64_t branches = 0;
   uint64_t versions = 0;
   uint64_t extent_files = 0;
+  // With check_data: compared with checksums; regions whose checksums are not to be trusted yet.
+  uint64_t data_bytes = 0;
+  uint64_t open_regions = 0;
 
   bool sound() const { return unrepaired_damage_count == 0; }
 };
 
 struct FsckOptions {
   bool repair = false;
+  // Also reads all blocks that have a checksum.
+  bool check_data = false;
   // What others who find the store locked are told, e.g. "being checked by process 42".
   std::string holder;
   // How long to wait for a process that is just letting go of the store.

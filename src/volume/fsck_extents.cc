@@ -67,6 +67,16 @@ Status DropUnknown(State& state, BranchId branch, std::span<const ExtentId> file
       return batch.count() < kDeleteBatch;
     });
   }));
+  for (const KeyKind kind : {KeyKind::kRegion, KeyKind::kSums}) {
+    CAIRN_RETURN_IF_ERROR(InPieces(state, [&](IndexBatch& batch) {
+      return state.store.index().ForEachRaw(kind, branch.value(),
+                                            [&](std::string_view key, std::string_view) {
+                                              ++count;
+                                              if (repairing) batch.DeleteRaw(std::string(key));
+                                              return batch.count() < kDeleteBatch;
+                                            });
+    }));
+  }
   if (count > 0) {
     state.Add({Severity::kLeak, "records-without-branch", fmt::format("branch {}", branch.value()),
                fmt::format("{} records of a branch that does not exist", count)},
@@ -90,6 +100,7 @@ std::vector<BranchId> AllBranches(const State& state, const std::vector<ExtentId
   for (const ExtentId& id : files) all.push_back(id.branch);
   all.insert(all.end(), state.version_branches.begin(), state.version_branches.end());
   all.insert(all.end(), state.extent_branches.begin(), state.extent_branches.end());
+  all.insert(all.end(), state.seal_branches.begin(), state.seal_branches.end());
   std::sort(all.begin(), all.end());
   all.erase(std::unique(all.begin(), all.end()), all.end());
   return all;

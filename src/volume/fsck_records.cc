@@ -28,6 +28,8 @@ class RecordReader {
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kXattr, &RecordReader::OnXattr));
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kExtent, &RecordReader::OnExtent));
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kVersion, &RecordReader::OnVersion));
+    CAIRN_RETURN_IF_ERROR(Read(KeyKind::kRegion, &RecordReader::OnRegion));
+    CAIRN_RETURN_IF_ERROR(Read(KeyKind::kSums, &RecordReader::OnSums));
     CAIRN_RETURN_IF_ERROR(ReadUnknown());
     CollectReferenced();
     return Status::Ok();
@@ -142,6 +144,25 @@ class RecordReader {
       return Status(Code::kCorrupt, "blocks in the cold tier, which this program does not know");
     }
     return Status::Ok();
+  }
+
+  Status OnRegion(std::string_view key, std::string_view value) {
+    CAIRN_ASSIGN_OR_RETURN(const RegionId id, DecodeRegionKey(key));
+    NoteBranch(state_.seal_branches, id.branch);
+    constexpr uint64_t kRegions = kMaxVolumeSize / kChunkSize / kChunksPerRegion;
+    if (id.epoch == Epoch(0) || id.number >= kRegions) {
+      return Status(Code::kCorrupt, "a region that no volume can have");
+    }
+    return StatusOf(DecodeRegion(value));
+  }
+
+  Status OnSums(std::string_view key, std::string_view value) {
+    CAIRN_ASSIGN_OR_RETURN(const SumsKeyParts parts, DecodeSumsKey(key));
+    NoteBranch(state_.seal_branches, parts.branch);
+    if (parts.epoch == Epoch(0) || parts.chunk.value() >= kMaxVolumeSize / kChunkSize) {
+      return Status(Code::kCorrupt, "checksums of a chunk that no volume can have");
+    }
+    return StatusOf(DecodeSums(value));
   }
 
   template <typename T>

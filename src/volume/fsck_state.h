@@ -80,6 +80,7 @@ class State {
   std::vector<BranchId> referenced;        // by id
   std::vector<BranchId> version_branches;  // those with version records, by id
   std::vector<BranchId> extent_branches;   // those with extent records, by id
+  std::vector<BranchId> seal_branches;     // those with checksum or region records, in no order
   std::optional<uint64_t> next_id;         // the counter
   uint64_t largest_id = 0;                 // of all inodes and branches
 };
@@ -99,6 +100,9 @@ Status CheckAttributes(State& state);
 Status CheckBranches(State& state);
 // fsck_extents.cc: versions against extent records against extent files.
 Status CheckExtents(State& state);
+
+// fsck_data.cc: blocks against their checksums. Reads all data that has any.
+Status CheckData(State& state);
 
 // A key as people can read it: its letter and its ids, or its bytes in hexadecimal.
 std::string KeyText(std::string_view key);

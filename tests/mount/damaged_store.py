@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Damage in the files of a store: an error that names the file; no hang, crash or silent zero."""
 import contextlib
+import errno
+import hashlib
+import json
+import mmap
 import os
 import random
 
 from cairn_mount import Mount, is_mounted, main, scratch_folder
-from checks import Failure, check, run
+from checks import Failure, check, check_error, file_hash, run
 
 BLOCK = 4096
 CHUNK = 256 * 1024
@@ -209,7 +213,110 @@ def extent_files(store):
 
 def extents(bin_folder):
     try_damage(bin_folder, lambda store: extent_files(store)[:2],
-               {**CUTS, "cut to half": lambda path: os.truncate(path, 5 * BLOCK)})
+               {**CUTS, "cut to half": lambda path: os.truncate(path, 5 * BLOCK),
+                "flipped in its first block": flip(100),
+                "flipped in a later block": flip(14 * BLOCK + BLOCK - 1)})
+
+
+BIG = 96 << 20
+
+
+def big_content(offset, length):
+    """Each 512 bytes say where they belong."""
+    return b"".join(b"at %d " % at + b"." * (512 - len(b"at %d " % at))
+                    for at in range(offset, offset + length, 512))
+
+
+def read_at(path, flags, offset, length):
+    """The bytes, or the errno of the refusal. O_DIRECT needs aligned memory, hence mmap."""
+    fd = os.open(path, os.O_RDONLY | flags)
+    try:
+        with mmap.mmap(-1, max(length, BLOCK)) as memory:
+            with memoryview(memory)[:length] as view:
+                got = os.preadv(fd, [view], offset)
+                return bytes(view[:got])
+    except OSError as error:
+        return error.errno
+    finally:
+        os.close(fd)
+
+
+def only_extent_of(mount, size):
+    """The extent file that holds `size` bytes or more."""
+    found = [path for path in extent_files(mount.store)
+             if os.stat(os.path.join(mount.store, path)).st_blocks * 512 >= size]
+    check(len(found) == 1, f"expected one large extent file, found {found}")
+    return os.path.join(mount.store, found[0])
+
+
+def a_flipped_byte_of_a_big_volume(bin_folder):
+    """Write, unmount, flip a byte in the extent file, mount, read: EIO for that block alone."""
+    with Mount(bin_folder) as mount:
+        path = mount.path("big")
+        with open(path, "wb") as file:
+            for at in range(0, BIG, 1 << 20):
+                file.write(big_content(at, 1 << 20))
+        mount.down()
+        where = BIG // 2 + 3 * BLOCK + 1000
+        block = where // BLOCK * BLOCK
+        extent = only_extent_of(mount, BIG)
+        flip(where)(extent)
+
+        done = mount.cairn("fsck", "--check-data", mount.store, ok=False)
+        text = done.stdout + done.stderr
+        check(done.returncode == 1, f"fsck --check-data exited {done.returncode}: {text}")
+        for word in (os.path.basename(extent), "/big", f"bytes {block} to {block + BLOCK} "):
+            check(word in text, f"fsck --check-data does not say {word!r}: {text}")
+        done = mount.cairn("fsck", "--check-data", "--json", mount.store, ok=False)
+        report = json.loads(done.stdout)
+        check(done.returncode == 1 and not report["sound"], f"fsck --json: {done.stdout}")
+        check(report["checked"]["data_bytes"] >= BIG, f"not all was compared: {report['checked']}")
+        check(report["findings"][0]["code"] == "data-damaged", f"findings: {report['findings']}")
+
+        mount.up()
+        for flags in (os.O_DIRECT, 0):
+            for offset, length in ((block, BLOCK), (block, 512), (where // 512 * 512, 512),
+                                   (block + BLOCK - 512, 512), (block - (1 << 19), 1 << 20)):
+                found = read_at(path, flags, offset, length)
+                if flags == 0 and isinstance(found, bytes):
+                    # The page cache gives what lies before the page that could not be read.
+                    check(offset + len(found) <= block and
+                          found == big_content(offset, length)[:len(found)],
+                          f"a buffered read of {length} at {offset} gave damaged bytes")
+                    continue
+                check(found == errno.EIO, f"reading {length} at {offset}, flags {flags}: {found!r}")
+            reason = os.getxattr(path, "user.cairn.error").decode()
+            check(os.path.basename(extent) in reason and str(block) in reason,
+                  f"user.cairn.error says {reason!r}")
+        check(os.path.basename(extent) in mount.read_log(), "the log does not name the file")
+        # All the rest is there, also in the blocks beside it.
+        for offset, length in ((0, 1 << 20), (block - BLOCK, BLOCK), (block + BLOCK, BLOCK),
+                               (block + BLOCK, 512), (BIG - (1 << 20), 1 << 20)):
+            for flags in (os.O_DIRECT, 0):
+                check(read_at(path, flags, offset, length) == big_content(offset, length),
+                      f"{length} bytes at {offset} are not what was written")
+        # Part of the block cannot be written; a write of the whole block heals it.
+        fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
+        with mmap.mmap(-1, BLOCK) as memory:
+            memory.write(big_content(block, BLOCK))
+            check_error("EIO", "a write of 512 bytes into the damaged block",
+                        os.pwritev, fd, [memoryview(memory)[:512]], block)
+            check(os.pwritev(fd, [memory], block) == BLOCK, "the whole block was not written")
+        os.close(fd)
+        check(read_at(path, os.O_DIRECT, block, BLOCK) == big_content(block, BLOCK), "not healed")
+        mount.remount()
+        check(file_hash(path) == hash_of(lambda at: big_content(at, 1 << 20), BIG >> 20),
+              "the healed volume is not what was written")
+        mount.down()
+        done = mount.cairn("fsck", "--check-data", mount.store)
+        check(done.returncode == 0, f"fsck --check-data after the healing: {done.stdout}")
+
+
+def hash_of(part, parts):
+    digest = hashlib.sha256()
+    for number in range(parts):
+        digest.update(part(number << 20))
+    return digest.hexdigest()
 
 
 def a_damaged_store_is_left_as_it_is(bin_folder):
@@ -238,4 +345,4 @@ def a_store_without_damage_is_accepted(bin_folder):
 
 if __name__ == "__main__":
     main(a_store_without_damage_is_accepted, superblock, current, manifest, tables, logs, extents,
-         a_damaged_store_is_left_as_it_is)
+         a_flipped_byte_of_a_big_volume, a_damaged_store_is_left_as_it_is)

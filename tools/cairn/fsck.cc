@@ -20,6 +20,7 @@ constexpr std::chrono::milliseconds kProgressInterval{200};
 struct Options {
   std::string store;
   bool repair = false;
+  bool check_data = false;
   bool json = false;
 };
 
@@ -71,6 +72,10 @@ void PrintReportJson(const FsckReport& report, const Options& options) {
                          {"branches", report.branches},
                          {"versions", report.versions},
                          {"extent_files", report.extent_files}};
+  if (options.check_data) {
+    document["checked"]["data_bytes"] = report.data_bytes;
+    document["checked"]["open_regions"] = report.open_regions;
+  }
   document["findings"] = Json::array();
   for (const FsckFinding& finding : report.findings) {
     document["findings"].push_back({{"severity", FsckSeverityName(finding.severity)},
@@ -96,6 +101,10 @@ void PrintReport(const FsckReport& report, const Options& options) {
             << report.unrepaired_damage_count << " not repaired), " << report.leak_count
             << " leaks (" << HumanBytes(report.leaked_bytes) << "), " << report.note_count
             << " notes\n";
+  if (options.check_data) {
+    std::cout << "compared " << HumanBytes(report.data_bytes) << " with checksums; "
+              << report.open_regions << " regions have none to trust until the next mount\n";
+  }
 }
 
 // What to do next, where something is to be done.
@@ -120,13 +129,14 @@ int Run(const Options& options) {
   ProgressLine progress;
   FsckOptions fsck_options;
   fsck_options.repair = options.repair;
+  fsck_options.check_data = options.check_data;
   fsck_options.holder = "being checked by cairn fsck, process " + std::to_string(::getpid());
   // A server that was killed or unmounted a moment ago may still be going.
   const std::vector<MountEntry> mounts = ReadMounts();
   const bool mounted = std::any_of(mounts.begin(), mounts.end(), [&](const MountEntry& mount) {
     return mount.is_cairn() && mount.source == AbsolutePath(options.store);
   });
-  fsck_options.lock_wait = std::chrono::seconds(mounted ? 1 : 10);
+  fsck_options.lock_wait = std::chrono::seconds(mounted ? 1 : 30);
   fsck_options.progress = [&](std::string_view part, uint64_t done, uint64_t total) {
     progress.Show(part, done, total);
   };
@@ -157,6 +167,8 @@ void RegisterFsck(CLI::App& app, int& exit_code) {
       "fsck", "Check a store that is not mounted: 0 when it is sound, 1 when it is damaged");
   verb->add_option("STORE", options->store, "the store's directory")->required();
   verb->add_flag("--repair", options->repair, "put right what needs no guessing, and free leaks");
+  verb->add_flag("--check-data", options->check_data,
+                 "also read all data that has checksums, and name what is damaged");
   AddJsonFlag(*verb, options->json);
   verb->callback([options, &exit_code] { exit_code = Run(*options); });
 }
