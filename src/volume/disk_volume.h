@@ -3,17 +3,20 @@
 // Reads and writes enter the volume's gate and run side by side; what changes the shape of the
 // volume (truncation, zeroing, reservation) closes it. The order on which crash safety rests:
 //
+//   open      `open` of the blocks' region into the index (synced), if that says `sealed` -> write
 //   write     bytes into the extent file -> index change into the journal and pending_ -> visible
 //             in the chunk map -> acknowledged
 //   sync      take pending_ -> sync the extent files -> commit the index records (synced)
-//   truncate  sync -> index without the cut-off chunks, and the size (synced) -> punch the bytes
+//   seal      nobody inside -> sync -> sum -> checksums and `sealed`, unless somebody wrote
+//   (synced) truncate  sync -> checksums out of the index -> index without the cut-off chunks, and
+//   the size (synced) -> punch the bytes
 //
 // so an index record is never durable before the bytes it speaks of, and bytes are never freed
 // while a durable record speaks of them.
 //
-// Lock order: gate, chunk lock, sync slot, commit_mu_, record_mu_, pending_mu_ (ARCHITECTURE.md has
-// the ranks). A writer that waits for room in the journal holds gate and chunk lock and waits for
-// syncs, so whoever holds the sync slot must not append to the journal.
+// Lock order: gate, chunk lock, sync slot, commit_mu_, a region's, record_mu_, pending_mu_
+// (ARCHITECTURE.md has the ranks). A writer that waits for room in the journal holds gate and chunk
+// lock and waits for syncs, so whoever holds the sync slot must not append to the journal.
 #ifndef CAIRN_SRC_VOLUME_DISK_VOLUME_H_
 #define CAIRN_SRC_VOLUME_DISK_VOLUME_H_
 
@@ -23,6 +26,7 @@
 #include <memory>
 #include <optional>
 
+#include "src/base/check.h"
 #include "src/base/gate.h"
 #include "src/base/mutex.h"
 #include "src/volume/chunk_map.h"
@@ -155,6 +159,8 @@ class DiskVolume final : public Volume {
   Status BeforeWrite(ChunkLeaf& leaf, const ChunkRange& range, BlockMask mask)
       CAIRN_REQUIRES_SHARED(gate_) {
     RegionSeal& seal = leaf.seal();
+    // A leaf of an older epoch would open that one's region and leave the current one sealed.
+    CAIRN_CHECK(seal.id.epoch == lineage_.head().epoch);
     seal.NoteWrite();
     if (seal.AdmitsWrite(range.chunk, mask)) [[likely]] {
       return Status::Ok();

@@ -221,6 +221,49 @@ TEST_F(SealTest, WithoutMemoryOpenRegionsAreNotTracked) {
   ASSERT_TRUE(machine.Close().ok());
 }
 
+// As a clone's: what lies beneath the head has its checksums as well.
+TEST_F(SealTest, ABlockOfAParentBranchIsComparedToo) {
+  TestMachine machine;
+  machine.Mount();
+  ASSERT_EQ(WriteCode(*machine.Create("v"), 0, 2 * kChunkSize, 7), Code::kOk);
+  ASSERT_TRUE(machine.Close().ok());
+  {
+    auto store = WarmStore::Open(machine.env(), "/store", {});
+    ASSERT_TRUE(store.ok());
+    Index& index = (*store)->index();
+    const InodeId inode = *index.FindName(kRootInode, "v");
+    InodeRecord record = *index.GetInode(inode);
+    BranchRecord child;
+    child.parent = record.branch;
+    child.parent_epoch = Epoch(1);
+    child.inode = inode;
+    record.branch = BranchId(*index.AllocateId());
+    IndexBatch batch;
+    batch.PutInode(inode, record);
+    batch.PutBranch(record.branch, child);
+    ASSERT_TRUE(index.Commit(batch).ok());
+    ASSERT_TRUE((*store)->Close().ok());
+  }
+  const std::string path = Flip(machine.env(), 5 * kBlockSize + 100);
+  machine.Mount();
+  auto volume = machine.Find("v");
+  const Status damaged = ReadStatus(*volume, 0, kChunkSize);
+  EXPECT_EQ(damaged.code(), Code::kCorrupt);
+  EXPECT_NE(damaged.context().find(path), std::string::npos) << damaged.context();
+  EXPECT_TRUE(Holds(*volume, 6 * kBlockSize, kChunkSize, 7));
+  // Nor is it taken up into the child by a write of a part.
+  EXPECT_EQ(WriteCode(*volume, 5 * kBlockSize, 512, 8), Code::kCorrupt);
+  EXPECT_EQ(WriteCode(*volume, 7 * kBlockSize, 512, 8), Code::kOk);
+  EXPECT_TRUE(Holds(*volume, 7 * kBlockSize + 512, kBlockSize - 512, 7));
+  EXPECT_EQ(WriteCode(*volume, 5 * kBlockSize, kBlockSize, 8), Code::kOk);
+  volume.reset();
+  ASSERT_TRUE(machine.Close().ok());
+  machine.Mount();
+  EXPECT_TRUE(Holds(*machine.Find("v"), 5 * kBlockSize, kBlockSize, 8));
+  EXPECT_TRUE(Holds(*machine.Find("v"), 7 * kBlockSize + 512, kChunkSize, 7));
+  ASSERT_TRUE(machine.Close().ok());
+}
+
 TEST_F(SealTest, ADestroyedVolumeLeavesNoChecksums) {
   TestMachine machine;
   machine.Mount();

@@ -5,7 +5,9 @@
 //   CAIRN_MAKE_GOLDEN=tests/warm/golden/store-1.tar.gz golden_store_test
 //   --gtest_filter=GoldenStore.IsMadeWhenAskedFor
 // with a path that counts from the working directory. The older one then stays beside it for as
-// long as its version can be opened.
+// long as its version can be opened. golden/store-1-seals.tar.gz is the same with the feature bit
+// of seals and their records, made with CAIRN_MAKE_GOLDEN_SEALS and
+// GoldenStore.WithSealsIsMadeWhenAskedFor.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -54,6 +56,11 @@ class GoldenStore : public ::testing::Test {
     return store.ok() ? std::move(*store) : nullptr;
   }
   void Make();
+  void MakeSeals();
+  void CheckSeals(WarmStore& store);
+  // Writes the store to the file that the variable names, if it does.
+  void PackIfAskedFor(const char* variable);
+  void Unpack(const char* name);
   void Check(WarmStore& store);
   void CheckVersionsAndBlocks(WarmStore& store);
 
@@ -129,6 +136,68 @@ void GoldenStore::Make() {
   store.reset();
   // It holds nothing, and would be the largest file.
   ASSERT_TRUE(env_->Remove(dir_ + "/reserve").ok());
+}
+
+void GoldenStore::MakeSeals() {
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  ASSERT_TRUE(store->RequireFeature(kFeatureSeals).ok());
+  IndexBatch batch;
+  batch.PutRegion({kBranch, Epoch(1), 0}, RegionState::kSealed);
+  batch.PutRegion({kBranch, Epoch(0x100), 0x1234}, RegionState::kOpen);
+  ChunkSums sums;
+  sums.mask = 0b10111;
+  sums.zero = 0b00100;
+  sums.crc[0] = 0x01020304;
+  sums.crc[1] = 0xfffefdfc;
+  sums.crc[4] = 0x80000001;
+  batch.PutSums(kBranch, Epoch(1), ChunkIndex(0), sums);
+  sums = {};
+  sums.mask = sums.zero = kAllBlocks;
+  batch.PutSums(kBranch, Epoch(1), ChunkIndex(0x101), sums);
+  ASSERT_TRUE(store->index().Commit(batch).ok());
+  ASSERT_TRUE(store->Close().ok());
+  store.reset();
+  ASSERT_TRUE(env_->Remove(dir_ + "/reserve").ok());
+}
+
+void GoldenStore::CheckSeals(WarmStore& store) {
+  EXPECT_EQ(store.superblock().incompatible_features, 1u);
+  Index& index = store.index();
+  EXPECT_EQ(*index.GetRegion({kBranch, Epoch(1), 0}), RegionState::kSealed);
+  EXPECT_EQ(*index.GetRegion({kBranch, Epoch(0x100), 0x1234}), RegionState::kOpen);
+  EXPECT_EQ(*index.GetRegion({kBranch, Epoch(1), 1}), std::nullopt);
+  const ChunkSums sums = *index.GetSums(kBranch, Epoch(1), ChunkIndex(0));
+  EXPECT_EQ(sums.mask, 0b10111u);
+  EXPECT_EQ(sums.zero, 0b00100u);
+  EXPECT_EQ(sums.crc[0], 0x01020304u);
+  EXPECT_EQ(sums.crc[1], 0xfffefdfcu);
+  EXPECT_EQ(sums.crc[4], 0x80000001u);
+  EXPECT_EQ(index.GetSums(kBranch, Epoch(1), ChunkIndex(0x101))->zero, kAllBlocks);
+  EXPECT_EQ(index.GetSums(kBranch, Epoch(1), ChunkIndex(1))->mask, 0u);
+  std::vector<uint64_t> chunks;
+  ASSERT_TRUE(index
+                  .ForEachSums(kBranch, Epoch(1), ChunkIndex(0), ChunkIndex(0x101),
+                               [&](ChunkIndex chunk) {
+                                 chunks.push_back(chunk.value());
+                                 return true;
+                               })
+                  .ok());
+  EXPECT_EQ(chunks, (std::vector<uint64_t>{0, 0x101}));
+}
+
+void GoldenStore::PackIfAskedFor(const char* variable) {
+  const char* const path = std::getenv(variable);
+  if (path == nullptr) return;
+  const std::string pack = "tar -C '" + temporary_ +
+                           "' --sparse --sort=name --owner=0 --group=0 -cf - store | gzip -9n > '" +
+                           path + "'";
+  ASSERT_EQ(std::system(pack.c_str()), 0);
+}
+
+void GoldenStore::Unpack(const char* name) {
+  const std::string unpack = "tar -C '" + temporary_ + "' -xzf '" CAIRN_GOLDEN_DIR "/" + name + "'";
+  ASSERT_EQ(std::system(unpack.c_str()), 0);
 }
 
 void GoldenStore::CheckVersionsAndBlocks(WarmStore& store) {
@@ -227,26 +296,35 @@ void GoldenStore::Check(WarmStore& store) {
 }
 
 TEST_F(GoldenStore, IsMadeWhenAskedFor) {
-  const char* const path = std::getenv("CAIRN_MAKE_GOLDEN");
-  Make();
-  if (HasFatalFailure()) return;
-  if (path != nullptr) {
-    const std::string pack = "tar -C '" + temporary_ +
-                             "' --sparse --sort=name --owner=0 --group=0 -cf - store | "
-                             "gzip -9n > '" +
-                             path + "'";
-    ASSERT_EQ(std::system(pack.c_str()), 0);
-  }
+  ASSERT_NO_FATAL_FAILURE(Make());
+  ASSERT_NO_FATAL_FAILURE(PackIfAskedFor("CAIRN_MAKE_GOLDEN"));
   // The maker itself makes what the checks expect.
   auto store = Open(false);
   ASSERT_NE(store, nullptr);
   Check(*store);
 }
 
+TEST_F(GoldenStore, WithSealsIsMadeWhenAskedFor) {
+  ASSERT_NO_FATAL_FAILURE(Make());
+  ASSERT_NO_FATAL_FAILURE(MakeSeals());
+  ASSERT_NO_FATAL_FAILURE(PackIfAskedFor("CAIRN_MAKE_GOLDEN_SEALS"));
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  Check(*store);
+  CheckSeals(*store);
+}
+
+TEST_F(GoldenStore, Format1WithSealsOpensAndHoldsWhatItHeld) {
+  ASSERT_NO_FATAL_FAILURE(Unpack("store-1-seals.tar.gz"));
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  EXPECT_TRUE(store->was_clean());
+  Check(*store);
+  CheckSeals(*store);
+}
+
 TEST_F(GoldenStore, Format1OpensAndHoldsWhatItHeld) {
-  const std::string unpack =
-      "tar -C '" + temporary_ + "' -xzf '" CAIRN_GOLDEN_DIR "/store-1.tar.gz'";
-  ASSERT_EQ(std::system(unpack.c_str()), 0);
+  ASSERT_NO_FATAL_FAILURE(Unpack("store-1.tar.gz"));
   {
     auto store = Open(false);
     ASSERT_NE(store, nullptr);
