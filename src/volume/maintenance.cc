@@ -31,7 +31,7 @@ Maintenance::Maintenance(VolumeContext& context, VolumeTable& table, Executor& e
       table_(table),
       executor_(executor),
       options_(options),
-      sealer_(context, table, options.seal_after),
+      sealer_(table, options.seal_after),
       gatekeeper_(std::make_shared<Gatekeeper>()),
       last_flush_(std::chrono::steady_clock::now()) {}
 

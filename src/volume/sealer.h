@@ -7,19 +7,18 @@
 #include <set>
 
 #include "src/base/mutex.h"
-#include "src/volume/volume_context.h"
 #include "src/volume/volume_table.h"
 
 namespace cairn {
 
-// Thread-safe. Borrows all.
+// Thread-safe. Borrows the table.
 class Sealer {
  public:
   static constexpr std::chrono::milliseconds kInterval{1000};
 
   // `seal_after` 0: does nothing.
-  Sealer(VolumeContext& context, VolumeTable& table, std::chrono::milliseconds seal_after)
-      : context_(context), table_(table), seal_after_(seal_after) {}
+  Sealer(VolumeTable& table, std::chrono::milliseconds seal_after)
+      : table_(table), seal_after_(seal_after) {}
 
   bool enabled() const { return seal_after_.count() > 0; }
   // One round over the volumes, as much as should be done at a time; returns when the next one is
@@ -36,7 +35,6 @@ class Sealer {
   void SealUnloaded(const std::function<bool()>& stop, uint64_t& bytes_read);
   bool TakeUnloaded(InodeId& inode);
 
-  VolumeContext& context_;
   VolumeTable& table_;
   const std::chrono::milliseconds seal_after_;
 

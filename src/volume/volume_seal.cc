@@ -139,8 +139,8 @@ Status DiskVolume::UnsealTail(const RegionId& region, ChunkIndex first) {
   return Status::Ok();
 }
 
-// The checksums of what is cut off go first, durably: were the bytes gone and the checksums still
-// trusted, what is written there later would be taken for damage.
+// The checksums of what is cut off go first, durably. A block that becomes the head's again passes
+// for touched anyway; this way no false alarm hangs on that alone.
 Status DiskVolume::UnsealFrom(ChunkIndex first) {
   Index& index = context_.store->index();
   const Lineage::Level head = lineage_.head();

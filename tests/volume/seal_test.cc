@@ -33,12 +33,15 @@ class SealTest : public testing::Test {
   static std::string Flip(MemoryEnv& env, uint64_t offset) {
     const std::vector<std::string> paths = ExtentPaths(env);
     EXPECT_EQ(paths.size(), 1u);
-    auto file = env.Open(paths[0], OpenMode::kReadWrite);
+    FlipIn(env, paths[0], offset);
+    return paths[0];
+  }
+  static void FlipIn(MemoryEnv& env, const std::string& path, uint64_t offset) {
+    auto file = env.Open(path, OpenMode::kReadWrite);
     std::array<std::byte, 1> byte;
     EXPECT_EQ(*(*file)->ReadAt(offset, byte), 1u);
     byte[0] ^= std::byte{0x10};
     EXPECT_TRUE((*file)->WriteAt(offset, byte).ok());
-    return paths[0];
   }
   static Status ReadStatus(Volume& volume, uint64_t offset, uint64_t length) {
     std::vector<std::byte> bytes(length);
@@ -136,7 +139,7 @@ TEST_F(SealTest, WhatChangesShapeTakesItsChecksumsAway) {
   machine.Mount();
   auto volume = machine.Create("v");
   for (const uint64_t offset : {uint64_t{0}, uint64_t{140} << 20, kFar}) {
-    ASSERT_EQ(WriteCode(*volume, offset, kChunkSize, 7), Code::kOk);
+    ASSERT_EQ(WriteCode(*volume, offset, 3 * kChunkSize, 7), Code::kOk);
   }
   machine.filesystem().SealAll(kLongEnough);
   // A hole, the tail of a region, a region as a whole; then something new in each place.
@@ -197,6 +200,26 @@ TEST_F(SealTest, AnOpenRegionIsSealedByTheNextMount) {
   Flip(machine.env(), 100);
   machine.Mount();
   EXPECT_EQ(ReadCode(*machine.Find("v"), 0, kBlockSize), Code::kCorrupt);
+  ASSERT_TRUE(machine.Close().ok());
+}
+
+TEST_F(SealTest, VolumesThatWereUnloadedMeanwhileAreSealedAsWell) {
+  constexpr int kVolumes = 60;
+  TestMachine::Settings settings;
+  settings.idle_volumes = 0;
+  TestMachine machine(settings);
+  machine.Mount();
+  const auto name = [](int number) { return "v" + std::to_string(number); };
+  for (int i = 0; i < kVolumes; ++i) {
+    ASSERT_EQ(WriteCode(*machine.Create(name(i)), 0, kBlockSize, 7), Code::kOk);
+  }
+  machine.RunBackground();
+  ASSERT_TRUE(machine.Close().ok());
+  for (const std::string& path : ExtentPaths(machine.env())) FlipIn(machine.env(), path, 100);
+  machine.Mount();
+  for (int i = 0; i < kVolumes; ++i) {
+    EXPECT_EQ(ReadCode(*machine.Find(name(i)), 0, kBlockSize), Code::kCorrupt) << i;
+  }
   ASSERT_TRUE(machine.Close().ok());
 }
 

@@ -32,6 +32,7 @@ class TestMachine {
     std::chrono::milliseconds flush_interval{0};
     // So that the reserve for the index is small.
     uint64_t capacity = 256 << 20;
+    size_t idle_volumes = 1024;
     uint64_t seal_bytes = 1 << 20;
     std::chrono::milliseconds seal_after{60'000};
     // 0: a SteppingExecutor, which runs nothing unless RunBackground is called.
@@ -63,6 +64,7 @@ class TestMachine {
     FilesystemOptions options;
     options.flush_interval = settings_.flush_interval;
     options.chunk_map_bytes = settings_.chunk_map_bytes;
+    options.idle_volumes = settings_.idle_volumes;
     options.seal_bytes = settings_.seal_bytes;
     options.seal_after = settings_.seal_after;
     CAIRN_ASSIGN_OR_RETURN(filesystem_, Filesystem::Open(std::move(parts), options));
