@@ -80,7 +80,8 @@ Result<size_t> FastIo::DoWrite(const fuse_in_header& header, const fuse_write_in
   if (body.write_flags & FUSE_WRITE_KILL_SUIDGID) [[unlikely]] {
     const Caller caller{.uid = header.uid,
                         .gid = header.gid,
-                        .request = RequestId(header.unique & ~protocol::kUniqueResend)};
+                        .request = protocol::IdOf(header),
+                        .resent = protocol::IsResent(header)};
     CAIRN_RETURN_IF_ERROR(ClearSetIdBits(edge_.filesystem(), inode, caller));
   }
   auto put = volume->Write(body.offset, data);

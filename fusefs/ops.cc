@@ -16,8 +16,9 @@ struct Entry<Operation> {
     const Request request(handle);
     int error = EIO;
     try {
+      const RequestId id = request.caller().request;
       const Status status = Operation(request, InodeId(inode), args...);
-      if (status.ok()) return;  // answered
+      if (status.ok()) return request.filesystem().SettleRequest(id);  // answered
       error = request.edge().Refuse(InodeId(inode), status);
     } catch (const std::exception& exception) {
       error = request.edge().RefuseException(InodeId(inode), exception.what());

@@ -39,8 +39,11 @@ class Request {
   Caller caller() const {
     return {.uid = context_.header->uid,
             .gid = context_.header->gid,
-            .request = RequestId(context_.header->unique & ~protocol::kUniqueResend)};
+            .request = protocol::IdOf(*context_.header),
+            .resent = protocol::IsResent(*context_.header)};
   }
+  // Of the file that this request opens.
+  HandleId handle_id() const { return HandleId(protocol::IdOf(*context_.header).value()); }
   // The body of the request as the kernel sent it, for what libfuse does not pass on.
   template <typename Body>
   const Body& body() const {

@@ -32,12 +32,13 @@ Status Create(const Request& request, InodeId parent, const char* name, mode_t m
   CAIRN_ASSIGN_OR_RETURN(Attributes attributes,
                          CreateOrFind(request, parent, name, mode, file->flags));
   const bool truncate = (open_flags & O_TRUNC) && attributes.size > 0;
-  CAIRN_RETURN_IF_ERROR(filesystem.OpenVolume(attributes.inode, truncate).status());
+  CAIRN_RETURN_IF_ERROR(
+      filesystem.OpenVolume(attributes.inode, request.handle_id(), truncate).status());
   if (truncate) attributes.size = 0;
   CreateReply reply;
   reply.entry = EntryReply(attributes);
-  reply.open = OpenReply(attributes.inode, open_flags);
-  if (!request.Answer(reply)) filesystem.ReleaseVolume(attributes.inode);
+  reply.open = OpenReply(request.handle_id(), open_flags);
+  if (!request.Answer(reply)) filesystem.ReleaseVolume(attributes.inode, request.handle_id());
   return Status::Ok();
 }
 
@@ -45,20 +46,22 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
   const auto open_flags = static_cast<uint32_t>(file->flags);
   Filesystem& filesystem = request.filesystem();
   const bool truncate = (open_flags & O_TRUNC) != 0;
-  CAIRN_RETURN_IF_ERROR(filesystem.OpenVolume(inode, truncate).status());
+  CAIRN_RETURN_IF_ERROR(filesystem.OpenVolume(inode, request.handle_id(), truncate).status());
   if (truncate && (request.body<fuse_open_in>().open_flags & FUSE_OPEN_KILL_SUIDGID)) {
     const Status cleared = ClearSetIdBits(filesystem, inode, request.caller());
     if (!cleared.ok()) {
-      filesystem.ReleaseVolume(inode);
+      filesystem.ReleaseVolume(inode, request.handle_id());
       return cleared;
     }
   }
-  if (!request.Answer(OpenReply(inode, open_flags))) filesystem.ReleaseVolume(inode);
+  if (!request.Answer(OpenReply(request.handle_id(), open_flags))) {
+    filesystem.ReleaseVolume(inode, request.handle_id());
+  }
   return Status::Ok();
 }
 
-Status Release(const Request& request, InodeId inode, fuse_file_info* /*file*/) {
-  request.filesystem().ReleaseVolume(inode);
+Status Release(const Request& request, InodeId inode, fuse_file_info* file) {
+  request.filesystem().ReleaseVolume(inode, HandleId(file->fh));
   return request.AnswerDone();
 }
 

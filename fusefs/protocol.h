@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "src/base/strong_id.h"
+
 namespace cairn::protocol {
 
 // INIT flags, bit numbers of the 64-bit set (flags | flags2 << 32).
@@ -18,6 +20,11 @@ inline constexpr uint64_t kHasResend = 1ull << 39;          // 7.40: FUSE_NOTIFY
 inline constexpr int32_t kNotifyResend = 7;
 // Set in `unique` of a request that is sent again; the reply carries it too.
 inline constexpr uint64_t kUniqueResend = 1ull << 63;
+
+inline RequestId IdOf(const fuse_in_header& header) {
+  return RequestId(header.unique & ~kUniqueResend);
+}
+inline bool IsResent(const fuse_in_header& header) { return (header.unique & kUniqueResend) != 0; }
 
 // The newest protocol whose structures this code knows. Newer kernels talk 7.40 to us.
 inline constexpr uint32_t kMinorSpoken = 40;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "fusefs/file_handle.h"
 #include "src/warm/geometry.h"
 
 namespace cairn {
@@ -72,10 +71,10 @@ fuse_attr_out AttributeReply(const Attributes& attributes) {
   return reply;
 }
 
-fuse_open_out OpenReply(InodeId inode, uint32_t open_flags) {
+fuse_open_out OpenReply(HandleId handle, uint32_t open_flags) {
   const bool direct = (open_flags & O_DIRECT) != 0;
   fuse_open_out reply{};
-  reply.fh = FileHandle{inode, direct}.Encode();
+  reply.fh = handle.value();
   reply.open_flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES : FOPEN_KEEP_CACHE;
   return reply;
 }

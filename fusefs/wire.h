@@ -24,7 +24,7 @@ fuse_entry_out EntryReply(const Attributes& attributes);
 fuse_attr_out AttributeReply(const Attributes& attributes);
 // `open_flags` are open(2)'s. O_DIRECT opens bypass the kernel's page cache and may write to one
 // volume in parallel; others keep the pages that are cached.
-fuse_open_out OpenReply(InodeId inode, uint32_t open_flags);
+fuse_open_out OpenReply(HandleId handle, uint32_t open_flags);
 fuse_statfs_out SpaceReply(const SpaceInfo& space);
 
 }  // namespace cairn

@@ -34,6 +34,8 @@ using ChunkIndex = StrongId<struct ChunkTag>;
 using SegmentIndex = StrongId<struct SegmentTag>;
 // A FUSE request's `unique`, without the resend bit; 0 is "none".
 using RequestId = StrongId<struct RequestTag>;
+// What a program holds open: the request that opened it. Never used twice within a mount.
+using HandleId = StrongId<struct HandleTag>;
 
 inline constexpr InodeId kRootInode{1};
 

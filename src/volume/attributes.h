@@ -40,7 +40,8 @@ struct AttributeChange {
 struct Caller {
   uint32_t uid = 0;
   uint32_t gid = 0;
-  RequestId request;
+  RequestId request;    // 0: not a request that could be sent again
+  bool resent = false;  // a server before this one may have carried it out
 };
 
 struct DirectoryEntry {

@@ -42,6 +42,10 @@ Status DiskVolume::LoadState() {
   ctime_ns_.store(record.ctime_ns);
   CAIRN_RETURN_IF_ERROR(extents_.Reset(index, lineage_));
   if (context_.read_only) return Status::Ok();
+  if (context_.mount_table->IsPoisoned(inode_)) {
+    Poison(Status(Code::kIo, "under an earlier server of this mount"));
+    return Status::Ok();
+  }
   CAIRN_ASSIGN_OR_RETURN(BranchRecord branch, index.GetBranch(record.branch));
   if (branch.trimmed_crash >= context_.store->crash_count()) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(TrimBehindEnd());

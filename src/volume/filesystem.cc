@@ -9,6 +9,7 @@
 #include "src/volume/maintenance.h"
 #include "src/volume/namespace.h"
 #include "src/volume/policy.h"
+#include "src/volume/request_log.h"
 #include "src/volume/status_json.h"
 #include "src/volume/volume_table.h"
 
@@ -16,7 +17,16 @@ namespace cairn {
 namespace {
 
 constexpr size_t kOwnJournalBytes = 4u << 20;
+constexpr size_t kOwnTableBytes = 1u << 20;
 constexpr uint64_t kCopyStep = 1u << 20;
+
+// `given`, or else memory of one's own.
+std::span<std::byte> RegionOr(std::span<std::byte> given, std::vector<uint64_t>& own,
+                              size_t bytes) {
+  if (!given.empty()) return given;
+  own.resize(bytes / sizeof(uint64_t));
+  return std::as_writable_bytes(std::span(own));
+}
 
 }  // namespace
 
@@ -27,6 +37,7 @@ struct Filesystem::State {
         seal_at_close(options.seal_at_close),
         budget(options.chunk_map_bytes),
         seals(options.seal_bytes),
+        requests(context),
         table(context, options.idle_volumes),
         names(context, table, [this](InodeId inode) { maintenance.DestroySoon(inode); }),
         maintenance(context, table, *parts.executor,
@@ -34,6 +45,7 @@ struct Filesystem::State {
     context.store = parts.store.get();
     context.budget = &budget;
     context.seals = &seals;
+    context.requests = &requests;
     context.clock = parts.clock;
     context.read_only = options.read_only;
     context.make_room_in_journal = [this] { maintenance.MakeRoomInJournal(); };
@@ -43,11 +55,14 @@ struct Filesystem::State {
 
   Parts parts;
   std::vector<uint64_t> own_journal;
+  std::vector<uint64_t> own_table;
   std::unique_ptr<IndexJournal> journal;
+  std::unique_ptr<MountTable> mount_table;
   const std::chrono::milliseconds seal_at_close;
   ChunkMapBudget budget;
   SealMemory seals;
   VolumeContext context;
+  RequestLog requests;
   VolumeTable table;
   Namespace names;
   ErrorBoard errors;
@@ -60,25 +75,29 @@ Filesystem::~Filesystem() = default;
 Result<std::unique_ptr<Filesystem>> Filesystem::Open(Parts parts,
                                                      const FilesystemOptions& options) {
   std::unique_ptr<Filesystem> filesystem(new Filesystem);
-  const bool keep_orphans = parts.keep_orphans;
+  const bool takes_over = parts.takes_over;
   filesystem->state_ = std::make_unique<State>(std::move(parts), options);
   State& state = *filesystem->state_;
-  std::span<std::byte> region = state.parts.journal_region;
-  if (region.empty()) {
-    state.own_journal.resize(kOwnJournalBytes / sizeof(uint64_t));
-    region = std::as_writable_bytes(std::span(state.own_journal));
-  }
+  WarmStore& store = *state.context.store;
+  const auto journal_region =
+      RegionOr(state.parts.journal_region, state.own_journal, kOwnJournalBytes);
   CAIRN_ASSIGN_OR_RETURN(state.journal,
-                         IndexJournal::Open(region, state.context.store->superblock().uuid));
+                         IndexJournal::Open(journal_region, store.superblock().uuid));
   state.context.journal = state.journal.get();
+  const auto table_region = RegionOr(state.parts.table_region, state.own_table, kOwnTableBytes);
+  CAIRN_ASSIGN_OR_RETURN(state.mount_table, MountTable::Open(table_region));
+  state.context.mount_table = state.mount_table.get();
   if (!options.read_only) {
-    CAIRN_RETURN_IF_ERROR(ReplayJournal(*state.context.store, *state.journal));
+    CAIRN_RETURN_IF_ERROR(ReplayJournal(store, *state.journal));
+    CAIRN_RETURN_IF_ERROR(store.NoteFeature(kFeatureRequests));
+    // Requests of an earlier mount never come again, and this mount counts anew.
+    if (!takes_over) CAIRN_RETURN_IF_ERROR(state.requests.ForgetAll());
   }
-  CAIRN_RETURN_IF_ERROR(state.maintenance.Start(keep_orphans));
+  CAIRN_RETURN_IF_ERROR(state.maintenance.Start(takes_over));
   return filesystem;
 }
 
-Status Filesystem::Close() {
+Status Filesystem::Close(bool mount_goes_on) {
   State& state = *state_;
   state.maintenance.Stop();
   Status status;
@@ -87,6 +106,10 @@ Status Filesystem::Close() {
   for (const auto& volume : state.table.All()) {
     const Status health = volume->Health();
     if (!health.ok() && health.code() != Code::kStale && status.ok()) status = health;
+  }
+  // A request that the kernel has not sent again yet may still come to the next server.
+  if (status.ok() && !state.context.read_only) {
+    status = mount_goes_on ? state.requests.ForgetSettled() : state.requests.ForgetAll();
   }
   // Also after a failure: what failed poisoned its volume, whose changes are not to be replayed.
   if (!state.context.read_only) state.journal->Clear();
@@ -108,17 +131,17 @@ Result<Attributes> Filesystem::MakeDirectory(InodeId parent, std::string_view na
   return state_->names.Make(FileKind::kDirectory, parent, name, mode, caller);
 }
 
-Status Filesystem::Unlink(InodeId parent, std::string_view name, const Caller&) {
-  return state_->names.Unlink(parent, name);
+Status Filesystem::Unlink(InodeId parent, std::string_view name, const Caller& caller) {
+  return state_->names.Unlink(parent, name, caller);
 }
 
-Status Filesystem::RemoveDirectory(InodeId parent, std::string_view name, const Caller&) {
-  return state_->names.RemoveDirectory(parent, name);
+Status Filesystem::RemoveDirectory(InodeId parent, std::string_view name, const Caller& caller) {
+  return state_->names.RemoveDirectory(parent, name, caller);
 }
 
 Status Filesystem::Rename(InodeId parent, std::string_view name, InodeId new_parent,
-                          std::string_view new_name, RenameMode mode, const Caller&) {
-  return state_->names.Rename(parent, name, new_parent, new_name, mode);
+                          std::string_view new_name, RenameMode mode, const Caller& caller) {
+  return state_->names.Rename(parent, name, new_parent, new_name, mode, caller);
 }
 
 Status Filesystem::ReadDirectory(InodeId directory, uint64_t cookie,
@@ -138,7 +161,7 @@ Result<Attributes> Filesystem::SetAttributes(InodeId inode, const AttributeChang
 }
 
 Status Filesystem::SetXattr(InodeId inode, std::string_view name, std::string_view value,
-                            XattrMode mode, const Caller&) {
+                            XattrMode mode, const Caller& caller) {
   const auto refuse = [&](Status status) {
     state_->errors.Note(inode, status.context());
     return status;
@@ -148,10 +171,10 @@ Status Filesystem::SetXattr(InodeId inode, std::string_view name, std::string_vi
     case XattrClass::kPolicy: {
       const Status valid = ValidatePolicy(name, value);
       if (!valid.ok()) return refuse(valid);
-      return state_->names.SetXattr(inode, name, value, mode);
+      return state_->names.SetXattr(inode, name, value, mode, caller);
     }
     case XattrClass::kUser:
-      return state_->names.SetXattr(inode, name, value, mode);
+      return state_->names.SetXattr(inode, name, value, mode, caller);
     case XattrClass::kTrigger:
       return refuse(Status(Code::kUnsupported, text + ": this version cannot do that yet"));
     case XattrClass::kState:
@@ -188,7 +211,7 @@ Result<std::vector<std::string>> Filesystem::ListXattr(InodeId inode) {
   return state_->names.ListXattr(inode);
 }
 
-Status Filesystem::RemoveXattr(InodeId inode, std::string_view name, const Caller&) {
+Status Filesystem::RemoveXattr(InodeId inode, std::string_view name, const Caller& caller) {
   const XattrClass kind = ClassifyXattr(name);
   if (kind == XattrClass::kState) {
     return Status(Code::kPermission, std::string(name) + " is shown, not set");
@@ -196,15 +219,16 @@ Status Filesystem::RemoveXattr(InodeId inode, std::string_view name, const Calle
   if (kind != XattrClass::kPolicy && kind != XattrClass::kUser) {
     return Status(Code::kNoAttribute, std::string(name));
   }
-  return state_->names.RemoveXattr(inode, name);
+  return state_->names.RemoveXattr(inode, name, caller);
 }
 
-Result<std::shared_ptr<Volume>> Filesystem::OpenVolume(InodeId inode, bool truncate) {
-  CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<DiskVolume> volume, state_->table.Open(inode));
+Result<std::shared_ptr<Volume>> Filesystem::OpenVolume(InodeId inode, HandleId handle,
+                                                       bool truncate) {
+  CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<DiskVolume> volume, state_->table.Open(inode, handle));
   if (truncate) {
     const Status status = volume->Truncate(0);
     if (!status.ok()) {
-      ReleaseVolume(inode);
+      ReleaseVolume(inode, handle);
       return status;
     }
   }
@@ -216,9 +240,11 @@ Result<std::shared_ptr<Volume>> Filesystem::FindVolume(InodeId inode) {
   return std::shared_ptr<Volume>(std::move(volume));
 }
 
-void Filesystem::ReleaseVolume(InodeId inode) {
-  if (state_->table.Release(inode)) state_->maintenance.DestroySoon(inode);
+void Filesystem::ReleaseVolume(InodeId inode, HandleId handle) {
+  if (state_->table.Release(inode, handle)) state_->maintenance.DestroySoon(inode);
 }
+
+void Filesystem::SettleRequest(RequestId request) { state_->requests.Settle(request); }
 
 Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, InodeId target,
                                        uint64_t target_offset, uint64_t length) {

@@ -50,8 +50,9 @@ struct FilesystemOptions {
 class Filesystem {
  public:
   // Borrows all but `store` for its whole life. The journal's entries of an earlier server, if
-  // any, are replayed; orphans that nothing can hold open any more are reclaimed in the
-  // background unless `keep_orphans` (a server that replaces a dead one under open files).
+  // any, are replayed; orphans that no program holds open are reclaimed in the background. A
+  // server that `takes_over` finds in both regions what those before it left: the journal, which
+  // requests were carried out, and which handles programs hold.
   struct Parts {
     std::unique_ptr<WarmStore> store = nullptr;
     Executor* executor = nullptr;
@@ -59,15 +60,17 @@ class Filesystem {
     // Memory for the index journal (src/warm/index_journal.h); empty: the filesystem takes some of
     // its own, and then acknowledged changes do not survive the process.
     std::span<std::byte> journal_region = {};
-    bool keep_orphans = false;
+    // The same for handles (src/warm/mount_table.h).
+    std::span<std::byte> table_region = {};
+    bool takes_over = false;
   };
   static Result<std::unique_ptr<Filesystem>> Open(Parts parts, const FilesystemOptions& options);
   // Without Close: like a killed process, nothing is flushed.
   ~Filesystem();
 
   // Makes everything durable and closes the store. REQUIRES: no other call runs or follows.
-  // An error says what may not be durable.
-  Status Close();
+  // An error says what may not be durable. `mount_goes_on`: another server takes over.
+  Status Close(bool mount_goes_on = false);
 
   // --- Names. kNotFound, kNotDirectory, kExists, kNotEmpty, kNameTooLong (> 255 bytes), kNoSpace,
   // --- kReadOnly, kPermission (".snapshots" in the root is reserved).
@@ -88,6 +91,9 @@ class Filesystem {
   // The directory that holds `inode`; the root's is the root.
   Result<InodeId> Parent(InodeId inode);
 
+  // The request was answered, and will not be sent again.
+  void SettleRequest(RequestId request);
+
   // --- Attributes.
   Result<Attributes> GetAttributes(InodeId inode);
   // A size change is a truncation. kIsDirectory for the size of a directory, kTooLarge.
@@ -105,11 +111,11 @@ class Filesystem {
   // --- Volumes.
   // Volumes must not be held any more when the Filesystem is closed or destroyed.
   // Counts a handle; kIsDirectory, kNotFound. With `truncate`, also sets the size to 0.
-  Result<std::shared_ptr<Volume>> OpenVolume(InodeId inode, bool truncate);
+  Result<std::shared_ptr<Volume>> OpenVolume(InodeId inode, HandleId handle, bool truncate);
   // The volume for I/O, whether or not this server saw it opened.
   Result<std::shared_ptr<Volume>> FindVolume(InodeId inode);
   // Uncounts a handle. The last one of an unlinked volume frees its space in the background.
-  void ReleaseVolume(InodeId inode);
+  void ReleaseVolume(InodeId inode, HandleId handle);
   // Copies like copy_file_range(2): returns how many bytes, short at the source's end; kInvalid
   // when the ranges overlap within one volume.
   Result<uint64_t> CopyRange(InodeId source, uint64_t source_offset, InodeId target,

@@ -30,6 +30,7 @@ class RecordReader {
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kVersion, &RecordReader::OnVersion));
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kRegion, &RecordReader::OnRegion));
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kSums, &RecordReader::OnSums));
+    CAIRN_RETURN_IF_ERROR(Read(KeyKind::kRequest, &RecordReader::OnRequest));
     CAIRN_RETURN_IF_ERROR(ReadUnknown());
     CollectReferenced();
     return Status::Ok();
@@ -164,6 +165,9 @@ class RecordReader {
     }
     return StatusOf(DecodeSums(value));
   }
+
+  // What a mount leaves that ended without its last server; the next one takes it away.
+  Status OnRequest(std::string_view key, std::string_view) { return StatusOf(DecodeIdKey(key)); }
 
   template <typename T>
   static Status StatusOf(Result<T> result) {

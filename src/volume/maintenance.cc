@@ -69,7 +69,7 @@ std::function<void()> Maintenance::Guarded(std::shared_ptr<Gatekeeper> gatekeepe
   };
 }
 
-Status Maintenance::Start(bool keep_orphans) {
+Status Maintenance::Start(bool takes_over) {
   if (context_.read_only) return Status::Ok();
   Index& index = context_.store->index();
   std::vector<BranchId> dead;
@@ -84,7 +84,7 @@ Status Maintenance::Start(bool keep_orphans) {
     return true;
   }));
   for (const InodeId inode : orphans) {
-    if (!keep_orphans) DestroySoon(inode);
+    if (!takes_over || table_.HasNoHandles(inode)) DestroySoon(inode);
   }
   ScheduleTick();
   if (sealer_.enabled()) ScheduleSealing(Sealer::kInterval);

@@ -30,7 +30,7 @@ class Maintenance {
   ~Maintenance();
 
   // Begins the periodic work, and the reclaiming that a crash interrupted.
-  Status Start(bool keep_orphans);
+  Status Start(bool takes_over);
   // No further background work begins, and none runs when it returns.
   void Stop();
 

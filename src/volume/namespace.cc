@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "src/volume/request_log.h"
+
 namespace cairn {
 namespace {
 
@@ -101,6 +103,8 @@ Result<Attributes> Namespace::Lookup(InodeId parent, std::string_view name) {
 
 Result<Attributes> Namespace::Make(FileKind kind, InodeId parent, std::string_view name,
                                    uint32_t mode, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, context_.requests->FindAnswer(caller));
+  if (answer) return AnswerOfMake(*answer);
   CAIRN_RETURN_IF_ERROR(CheckName(parent, name));
   CAIRN_RETURN_IF_ERROR(CheckWritable(true));
   LockTable::Held held(locks_, {parent});
@@ -132,11 +136,21 @@ Result<Attributes> Namespace::Make(FileKind kind, InodeId parent, std::string_vi
   batch.PutInode(inode, record);
   batch.PutName(parent, name, inode);
   TouchDirectory(parent, directory, batch);
+  context_.requests->Enter(batch, caller, EncodeU64(inode.value()) + EncodeInode(record));
   CAIRN_RETURN_IF_ERROR(index().Commit(batch));
   return ToAttributes(inode, record);
 }
 
-Status Namespace::Unlink(InodeId parent, std::string_view name) {
+Result<Attributes> Namespace::AnswerOfMake(std::string_view answer) {
+  const size_t split = std::min(answer.size(), sizeof(uint64_t));
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t inode, DecodeU64(answer.substr(0, split)));
+  CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, DecodeInode(answer.substr(split)));
+  return ToAttributes(InodeId(inode), record);
+}
+
+Status Namespace::Unlink(InodeId parent, std::string_view name, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, context_.requests->FindAnswer(caller));
+  if (answer) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(CheckName(parent, name));
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
   for (;;) {
@@ -155,6 +169,7 @@ Status Namespace::Unlink(InodeId parent, std::string_view name) {
     batch.DeleteName(parent, name, *child);
     batch.PutOrphan(*child);
     TouchDirectory(parent, directory, batch);
+    context_.requests->Enter(batch, caller);
     const int64_t now_ns = context_.clock->NowNs();
     CAIRN_RETURN_IF_ERROR(CommitInode(
         *child, record, [&](InodeRecord& changed) { changed.ctime_ns = now_ns; }, batch));
@@ -163,7 +178,9 @@ Status Namespace::Unlink(InodeId parent, std::string_view name) {
   }
 }
 
-Status Namespace::RemoveDirectory(InodeId parent, std::string_view name) {
+Status Namespace::RemoveDirectory(InodeId parent, std::string_view name, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, context_.requests->FindAnswer(caller));
+  if (answer) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(CheckName(parent, name));
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
   for (;;) {
@@ -185,6 +202,7 @@ Status Namespace::RemoveDirectory(InodeId parent, std::string_view name) {
           return true;
         }));
     TouchDirectory(parent, directory, batch);
+    context_.requests->Enter(batch, caller);
     return index().Commit(batch);
   }
 }

@@ -33,10 +33,10 @@ class Namespace {
   Result<Attributes> Lookup(InodeId parent, std::string_view name);
   Result<Attributes> Make(FileKind kind, InodeId parent, std::string_view name, uint32_t mode,
                           const Caller& caller);
-  Status Unlink(InodeId parent, std::string_view name);
-  Status RemoveDirectory(InodeId parent, std::string_view name);
+  Status Unlink(InodeId parent, std::string_view name, const Caller& caller);
+  Status RemoveDirectory(InodeId parent, std::string_view name, const Caller& caller);
   Status Rename(InodeId parent, std::string_view name, InodeId new_parent,
-                std::string_view new_name, RenameMode mode);
+                std::string_view new_name, RenameMode mode, const Caller& caller);
   Status ReadDirectory(InodeId directory, uint64_t cookie,
                        const std::function<bool(const DirectoryEntry&)>& sink);
   Result<InodeId> Parent(InodeId inode);
@@ -45,12 +45,13 @@ class Namespace {
   Result<Attributes> SetAttributes(InodeId inode, const AttributeChange& change);
 
   // `name` was classified by the caller and is stored as it is.
-  Status SetXattr(InodeId inode, std::string_view name, std::string_view value, XattrMode mode);
+  Status SetXattr(InodeId inode, std::string_view name, std::string_view value, XattrMode mode,
+                  const Caller& caller);
   Result<std::string> GetOwnXattr(InodeId inode, std::string_view name);
   // From the nearest directory above when the file itself has none.
   Result<std::string> GetInheritedXattr(InodeId inode, std::string_view name);
   Result<std::vector<std::string>> ListXattr(InodeId inode);
-  Status RemoveXattr(InodeId inode, std::string_view name);
+  Status RemoveXattr(InodeId inode, std::string_view name, const Caller& caller);
 
  private:
   using Change = std::function<void(InodeRecord&)>;
@@ -73,8 +74,11 @@ class Namespace {
   Attributes ToAttributes(InodeId inode, const InodeRecord& record);
   Result<uint64_t> AllocatedBytes(const InodeRecord& record);
 
+  // What Make answered to a request that is sent again.
+  Result<Attributes> AnswerOfMake(std::string_view answer);
+
   Status CheckMove(const Move& move);
-  Status CommitMove(Move& move);
+  Status CommitMove(Move& move, const Caller& caller);
   Status DeleteReplaced(Move& move, IndexBatch& batch);
 
   VolumeContext& context_;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "src/volume/namespace.h"
+#include "src/volume/request_log.h"
 
 namespace cairn {
 namespace {
@@ -55,6 +56,9 @@ Result<Attributes> Namespace::GetAttributes(InodeId inode) {
   Attributes attributes = ToAttributes(inode, record);
   if (record.kind == FileKind::kVolume) {
     CAIRN_ASSIGN_OR_RETURN(attributes.allocated_bytes, AllocatedBytes(record));
+    // Unlinked under an earlier server and held open since.
+    CAIRN_ASSIGN_OR_RETURN(const bool orphan, index().HasOrphan(inode));
+    if (orphan) attributes.link_count = 0;
   }
   return attributes;
 }
@@ -87,7 +91,9 @@ Result<Attributes> Namespace::SetAttributes(InodeId inode, const AttributeChange
 }
 
 Status Namespace::SetXattr(InodeId inode, std::string_view name, std::string_view value,
-                           XattrMode mode) {
+                           XattrMode mode, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, context_.requests->FindAnswer(caller));
+  if (answer) return Status::Ok();
   if (name.size() > kMaxNameBytes) return Status(Code::kRange, "an attribute's name has 255 bytes");
   if (value.size() > kMaxXattrValueBytes) {
     return Status(Code::kNoSpace, "an attribute's value has at most 64 KiB");
@@ -114,6 +120,7 @@ Status Namespace::SetXattr(InodeId inode, std::string_view name, std::string_vie
   }
   IndexBatch batch;
   batch.PutXattr(inode, name, value);
+  context_.requests->Enter(batch, caller);
   const int64_t now_ns = context_.clock->NowNs();
   return CommitInode(
       inode, record, [&](InodeRecord& changed) { changed.ctime_ns = now_ns; }, batch);
@@ -144,13 +151,16 @@ Result<std::vector<std::string>> Namespace::ListXattr(InodeId inode) {
   return names;
 }
 
-Status Namespace::RemoveXattr(InodeId inode, std::string_view name) {
+Status Namespace::RemoveXattr(InodeId inode, std::string_view name, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, context_.requests->FindAnswer(caller));
+  if (answer) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
   LockTable::Held held(locks_, {inode});
   CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, Record(inode));
   CAIRN_RETURN_IF_ERROR(GetOwnXattr(inode, name).status());
   IndexBatch batch;
   batch.DeleteXattr(inode, name);
+  context_.requests->Enter(batch, caller);
   const int64_t now_ns = context_.clock->NowNs();
   return CommitInode(
       inode, record, [&](InodeRecord& changed) { changed.ctime_ns = now_ns; }, batch);

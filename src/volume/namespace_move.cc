@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "src/volume/namespace.h"
+#include "src/volume/request_log.h"
 
 namespace cairn {
 
@@ -19,7 +20,9 @@ struct Namespace::Move {
 };
 
 Status Namespace::Rename(InodeId parent, std::string_view name, InodeId new_parent,
-                         std::string_view new_name, RenameMode mode) {
+                         std::string_view new_name, RenameMode mode, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, context_.requests->FindAnswer(caller));
+  if (answer) return Status::Ok();
   if (new_name.size() > kMaxNameBytes) return Status(Code::kNameTooLong, "a name has 255 bytes");
   if (new_parent == kRootInode && new_name == ".snapshots") {
     return Status(Code::kPermission, "'.snapshots' is where snapshots appear, and nothing else");
@@ -44,7 +47,7 @@ Status Namespace::Rename(InodeId parent, std::string_view name, InodeId new_pare
     }
     CAIRN_RETURN_IF_ERROR(CheckMove(move));
     if (move.target == move.source) return Status::Ok();
-    CAIRN_RETURN_IF_ERROR(CommitMove(move));
+    CAIRN_RETURN_IF_ERROR(CommitMove(move, caller));
     const bool replaced_volume = move.target && mode != RenameMode::kExchange &&
                                  move.target_record.kind == FileKind::kVolume;
     if (replaced_volume && table_.MarkUnlinked(*move.target)) destroy_(*move.target);
@@ -101,7 +104,7 @@ Status Namespace::DeleteReplaced(Move& move, IndexBatch& batch) {
   });
 }
 
-Status Namespace::CommitMove(Move& move) {
+Status Namespace::CommitMove(Move& move, const Caller& caller) {
   const bool exchange = move.mode == RenameMode::kExchange;
   IndexBatch batch;
   // Within a batch later changes win: what goes away first, what comes after.
@@ -119,6 +122,7 @@ Status Namespace::CommitMove(Move& move) {
     CAIRN_ASSIGN_OR_RETURN(const InodeRecord new_directory, DirectoryRecord(move.new_parent));
     TouchDirectory(move.new_parent, new_directory, batch);
   }
+  context_.requests->Enter(batch, caller);
   const int64_t now_ns = context_.clock->NowNs();
   const auto moved_to = [now_ns](InodeId parent) {
     return [now_ns, parent](InodeRecord& record) {

@@ -8,16 +8,21 @@
 #include "src/volume/chunk_map.h"
 #include "src/volume/region_seal.h"
 #include "src/warm/index_journal.h"
+#include "src/warm/mount_table.h"
 #include "src/warm/warm_store.h"
 
 namespace cairn {
+
+class RequestLog;
 
 // Borrowed by each volume for its whole life.
 struct VolumeContext {
   WarmStore* store = nullptr;
   IndexJournal* journal = nullptr;
+  MountTable* mount_table = nullptr;
   ChunkMapBudget* budget = nullptr;
   SealMemory* seals = nullptr;
+  RequestLog* requests = nullptr;
   const Clock* clock = nullptr;
   bool read_only = false;
   // Empties the journal by making all volumes' changes durable; called by a writer that found it

@@ -121,7 +121,9 @@ void DiskVolume::Poison(const Status& why) {
     LogError("{}", health_.context());
   }
   refuses_writes_.store(true, std::memory_order_release);
-  // A server that replaces this one must not believe in data that may be lost.
+  // A server that replaces this one must not believe in data that may be lost, nor answer a sync
+  // with success.
+  context_.mount_table->MarkPoisoned(inode_);
   {
     MutexLock lock(pending_mu_);
     forget_owed_ = true;

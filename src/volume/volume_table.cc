@@ -5,19 +5,25 @@
 namespace cairn {
 
 Result<std::shared_ptr<DiskVolume>> VolumeTable::Find(InodeId inode) {
-  return FindCounting(inode, 0);
+  return FindCounting(inode, std::nullopt);
 }
-Result<std::shared_ptr<DiskVolume>> VolumeTable::Open(InodeId inode) {
-  return FindCounting(inode, 1);
+Result<std::shared_ptr<DiskVolume>> VolumeTable::Open(InodeId inode, HandleId handle) {
+  return FindCounting(inode, handle);
 }
 
-Result<std::shared_ptr<DiskVolume>> VolumeTable::FindCounting(InodeId inode, uint32_t handles) {
+bool VolumeTable::HasNoHandles(InodeId inode) {
+  MountTable& table = *context_.mount_table;
+  return table.counts_are_exact() && table.HandleCount(inode) == 0;
+}
+
+Result<std::shared_ptr<DiskVolume>> VolumeTable::FindCounting(InodeId inode,
+                                                              std::optional<HandleId> handle) {
   Shard& shard = ShardOf(inode);
   const auto look = [&]() CAIRN_REQUIRES(shard.mu) -> Result<std::shared_ptr<DiskVolume>> {
     const auto found = shard.entries.find(inode);
     if (found == shard.entries.end()) return std::shared_ptr<DiskVolume>();
     if (found->second.claimed) return Status(Code::kStale, "the volume was removed");
-    found->second.handles += handles;
+    if (handle) context_.mount_table->AddHandle(inode, *handle);
     found->second.last_use = ++shard.uses;
     return found->second.volume;
   };
@@ -38,7 +44,7 @@ Result<std::shared_ptr<DiskVolume>> VolumeTable::FindCounting(InodeId inode, uin
   MutexLock lock(shard.mu);
   Entry& entry = shard.entries[inode];
   entry.volume = volume;
-  entry.handles = handles;
+  if (handle) context_.mount_table->AddHandle(inode, *handle);
   entry.unlinked = unlinked;
   entry.last_use = ++shard.uses;
   return volume;
@@ -51,16 +57,27 @@ std::shared_ptr<DiskVolume> VolumeTable::FindLoaded(InodeId inode) {
   return found == shard.entries.end() ? nullptr : found->second.volume;
 }
 
-bool VolumeTable::Release(InodeId inode) {
+bool VolumeTable::Release(InodeId inode, HandleId handle) {
   Shard& shard = ShardOf(inode);
+  const auto claim = [&]() CAIRN_REQUIRES(shard.mu) {
+    const auto found = shard.entries.find(inode);
+    if (found == shard.entries.end()) return false;
+    Entry& entry = found->second;
+    if (!entry.unlinked || entry.claimed || !HasNoHandles(inode)) return false;
+    entry.claimed = true;
+    return true;
+  };
+  {
+    MutexLock lock(shard.mu);
+    context_.mount_table->RemoveHandle(handle);
+    if (shard.entries.contains(inode) || !HasNoHandles(inode)) return claim();
+  }
+  // Opened in the time of a server before this one, and not used since: whether it has a name the
+  // index alone knows. One that cannot be loaded stays an orphan until the next mount.
+  const auto orphan = context_.store->index().HasOrphan(inode);
+  if (!orphan.ok() || !*orphan || !Find(inode).ok()) return false;
   MutexLock lock(shard.mu);
-  const auto found = shard.entries.find(inode);
-  // A handle from an earlier server's time was never counted here.
-  if (found == shard.entries.end() || found->second.handles == 0) return false;
-  Entry& entry = found->second;
-  if (--entry.handles > 0 || !entry.unlinked || entry.claimed) return false;
-  entry.claimed = true;
-  return true;
+  return claim();
 }
 
 bool VolumeTable::MarkUnlinked(InodeId inode) {
@@ -69,7 +86,7 @@ bool VolumeTable::MarkUnlinked(InodeId inode) {
   const auto found = shard.entries.find(inode);
   if (found == shard.entries.end()) return false;
   found->second.unlinked = true;
-  if (found->second.handles > 0 || found->second.claimed) return false;
+  if (found->second.claimed || !HasNoHandles(inode)) return false;
   found->second.claimed = true;
   return true;
 }
@@ -105,7 +122,8 @@ void VolumeTable::UnloadIdle(Shard& shard) {
   {
     MutexLock lock(shard.mu);
     for (const auto& [inode, entry] : shard.entries) {
-      if (entry.handles == 0 && !entry.unlinked) idle.emplace_back(entry.last_use, inode);
+      if (entry.unlinked || context_.mount_table->HandleCount(inode) > 0) continue;
+      idle.emplace_back(entry.last_use, inode);
     }
   }
   if (idle.size() <= idle_limit_per_shard_) return;
@@ -121,7 +139,8 @@ void VolumeTable::UnloadIdle(Shard& shard) {
     if (found == shard.entries.end()) continue;
     const Entry& entry = found->second;
     // Held by the table and by us: nobody can have changed it since unless they still hold it.
-    const bool idle_still = entry.handles == 0 && !entry.claimed && entry.last_use == last_use;
+    const bool idle_still = context_.mount_table->HandleCount(inode) == 0 && !entry.claimed &&
+                            entry.last_use == last_use;
     if (idle_still && entry.volume.use_count() == 2 && !volume->NeedsSync()) {
       if (volume->HasUnsealedRegions()) context_.note_unsealed(inode);
       shard.entries.erase(found);

@@ -1,10 +1,12 @@
-// VolumeTable: the volumes that are loaded, one object each, and how many handles each has.
+// VolumeTable: the volumes that are loaded, one object each. Their handles are counted in the
+// MountTable, and here is decided what the counts mean.
 #ifndef CAIRN_SRC_VOLUME_VOLUME_TABLE_H_
 #define CAIRN_SRC_VOLUME_VOLUME_TABLE_H_
 
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -27,14 +29,16 @@ class VolumeTable {
   // The volume if it is loaded, else null.
   std::shared_ptr<DiskVolume> FindLoaded(InodeId inode);
   // Find, and counts a handle.
-  Result<std::shared_ptr<DiskVolume>> Open(InodeId inode);
+  Result<std::shared_ptr<DiskVolume>> Open(InodeId inode, HandleId handle);
   // Uncounts a handle. True when that leaves an unlinked volume without any: claimed for the
   // caller, who destroys it.
-  bool Release(InodeId inode);
+  bool Release(InodeId inode, HandleId handle);
   // Notes that the volume has no name any more. True when it has no handles either: claimed.
   // REQUIRES: it is loaded and held by the caller.
   bool MarkUnlinked(InodeId inode);
   bool IsUnlinked(InodeId inode);
+  // Whether no program holds the volume open; false when that is not known for certain.
+  bool HasNoHandles(InodeId inode);
   // Forgets a claimed volume.
   void Drop(InodeId inode);
 
@@ -46,7 +50,6 @@ class VolumeTable {
   static constexpr size_t kShards = 16;
   struct Entry {
     std::shared_ptr<DiskVolume> volume;
-    uint32_t handles = 0;
     bool unlinked = false;
     bool claimed = false;
     uint64_t last_use = 0;
@@ -60,7 +63,7 @@ class VolumeTable {
   };
 
   Shard& ShardOf(InodeId inode) { return shards_[inode.value() % kShards]; }
-  Result<std::shared_ptr<DiskVolume>> FindCounting(InodeId inode, uint32_t handles);
+  Result<std::shared_ptr<DiskVolume>> FindCounting(InodeId inode, std::optional<HandleId> handle);
   void UnloadIdle(Shard& shard);
 
   VolumeContext& context_;

@@ -153,6 +153,13 @@ Result<uint64_t> Index::GetCounter(std::string_view name) {
   return std::move(value).status();
 }
 
+Result<std::optional<std::string>> Index::GetRequest(RequestId request) {
+  auto value = Get(RequestKey(request), "request");
+  if (value.ok()) return std::optional(std::move(*value));
+  if (value.status().code() == Code::kNotFound) return std::optional<std::string>();
+  return std::move(value).status();
+}
+
 Result<std::optional<RegionState>> Index::GetRegion(const RegionId& id) {
   auto value = Get(RegionKey(id), "region");
   if (value.ok()) {
@@ -287,7 +294,7 @@ Status Index::ForEachRaw(
 }
 
 Status Index::ForEachUnknown(const std::function<bool(std::string_view key)>& sink) {
-  constexpr std::string_view known = "BCDEIKLNOSVX";
+  constexpr std::string_view known = "BCDEIKLNORSVX";
   return Walk({}, {}, false, [&](std::string_view key, std::string_view) -> Result<bool> {
     if (!key.empty() && known.find(key[0]) != std::string_view::npos) return true;
     return sink(key);

@@ -51,6 +51,9 @@ class IndexBatch {
   void DeleteOrphan(InodeId inode);
   void PutDeadBranch(BranchId branch);
   void DeleteDeadBranch(BranchId branch);
+  // `answer` is for the operation that reads it back.
+  void PutRequest(RequestId request, std::string_view answer);
+  void DeleteRequest(RequestId request);
   void PutCounter(std::string_view name, uint64_t number);
   // For fsck; everything else has a method of its own.
   void PutRaw(std::string key, std::string value);
@@ -100,6 +103,8 @@ class Index {
   Result<BranchRecord> GetBranch(BranchId branch);
   Result<bool> HasOrphan(InodeId inode);
   Result<bool> HasDeadBranch(BranchId branch);
+  // None when the request left no record.
+  Result<std::optional<std::string>> GetRequest(RequestId request);
   // None for a region that was never sealed.
   Result<std::optional<RegionState>> GetRegion(const RegionId& id);
   // Without any block when there is no record.

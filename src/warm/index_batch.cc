@@ -62,6 +62,10 @@ void IndexBatch::DeleteSums(BranchId branch, Epoch epoch, ChunkIndex chunk) {
 void IndexBatch::PutOrphan(InodeId inode) { PutRaw(OrphanKey(inode), {}); }
 void IndexBatch::DeleteOrphan(InodeId inode) { DeleteRaw(OrphanKey(inode)); }
 void IndexBatch::PutDeadBranch(BranchId branch) { PutRaw(DeadBranchKey(branch), {}); }
+void IndexBatch::PutRequest(RequestId request, std::string_view answer) {
+  PutRaw(RequestKey(request), std::string(answer));
+}
+void IndexBatch::DeleteRequest(RequestId request) { DeleteRaw(RequestKey(request)); }
 void IndexBatch::DeleteDeadBranch(BranchId branch) { DeleteRaw(DeadBranchKey(branch)); }
 
 }  // namespace cairn

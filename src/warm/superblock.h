@@ -17,9 +17,12 @@ inline constexpr uint32_t kFormatVersion = 1;
 // What a set bit means to a program that does not know it: compatible features may be ignored,
 // read-only features may be read past but not written past, incompatible ones forbid opening. This
 // program writes to each store that it opens, so the latter two keep it out alike.
+//
 // Incompatible: blocks have checksums; a program that does not know them would write past them, and
 // what it wrote would be taken for damage.
 inline constexpr uint64_t kFeatureSeals = 1u << 0;
+// Compatible: records of requests. Nobody but the servers of one mount reads them.
+inline constexpr uint64_t kFeatureRequests = 1u << 0;
 inline constexpr uint64_t kKnownIncompatibleFeatures = kFeatureSeals;
 inline constexpr uint64_t kKnownReadOnlyFeatures = 0;
 

@@ -34,6 +34,8 @@ std::string DeadBranchKey(BranchId branch) { return IdKey(KeyKind::kDeadBranch, 
 std::string InodeKey(InodeId inode) { return IdKey(KeyKind::kInode, inode.value()); }
 std::string OrphanKey(InodeId inode) { return IdKey(KeyKind::kOrphan, inode.value()); }
 
+std::string RequestKey(RequestId request) { return IdKey(KeyKind::kRequest, request.value()); }
+
 std::string CounterKey(std::string_view name) {
   std::string key = KeyPrefix(KeyKind::kCounter);
   key += name;

@@ -31,13 +31,13 @@ enum class KeyKind : char {
   kXattr = 'X',    // inode, name -> value
   kRegion = 'S',   // branch, epoch, region -> RegionState
   kSums = 'K',     // branch, epoch, chunk -> ChunkSums
+  kRequest = 'R',  // request -> its answer, for when it is sent again
   // Places kept for what is not built yet. fsck refuses stores that hold them until it knows them.
-  kGroup = 'G',    // snapshot group -> its name, time, state, tags
-  kJob = 'J',      // background work that goes on after a restart
-  kMember = 'M',   // snapshot group, path -> branch, epoch
-  kPack = 'P',     // cold object -> what it holds
-  kRequest = 'R',  // request -> result: answers a request that is sent again
-  kToken = 'T',    // caller's token -> snapshot group
+  kGroup = 'G',   // snapshot group -> its name, time, state, tags
+  kJob = 'J',     // background work that goes on after a restart
+  kMember = 'M',  // snapshot group, path -> branch, epoch
+  kPack = 'P',    // cold object -> what it holds
+  kToken = 'T',   // caller's token -> snapshot group
 };
 
 // The counters: the next id to give out, and WarmStore::crash_count.
@@ -55,6 +55,7 @@ std::string ListingKey(InodeId parent, InodeId child);
 std::string NameKey(InodeId parent, std::string_view name);
 std::string OrphanKey(InodeId inode);
 std::string RegionKey(const RegionId& id);
+std::string RequestKey(RequestId request);
 std::string SumsKey(BranchId branch, Epoch epoch, ChunkIndex chunk);
 std::string VersionKey(BranchId branch, ChunkIndex chunk, Epoch epoch);
 std::string XattrKey(InodeId inode, std::string_view name);
@@ -77,7 +78,7 @@ struct SumsKeyParts {
   ChunkIndex chunk;
 };
 Result<SumsKeyParts> DecodeSumsKey(std::string_view key);
-// For keys that are a letter and one id (branch, inode, orphan, dead branch).
+// For keys that are a letter and one id (branch, inode, orphan, dead branch, request).
 Result<uint64_t> DecodeIdKey(std::string_view key);
 struct IdPairKey {
   uint64_t first = 0;

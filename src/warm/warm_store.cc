@@ -191,12 +191,20 @@ Status WarmStore::CountCrash() {
 }
 
 Status WarmStore::RequireFeature(uint64_t incompatible_feature) {
+  return SetFeature(&Superblock::incompatible_features, incompatible_feature);
+}
+
+Status WarmStore::NoteFeature(uint64_t compatible_feature) {
+  return SetFeature(&Superblock::compatible_features, compatible_feature);
+}
+
+Status WarmStore::SetFeature(uint64_t Superblock::*features, uint64_t feature) {
   MutexLock lock(superblock_mu_);
-  if (superblock_.incompatible_features & incompatible_feature) return Status::Ok();
+  if (superblock_.*features & feature) return Status::Ok();
   Superblock changed = superblock_;
-  changed.incompatible_features |= incompatible_feature;
+  changed.*features |= feature;
   CAIRN_RETURN_IF_ERROR(env_.WriteWholeDurably(dir_ + "/superblock", EncodeSuperblock(changed)));
-  superblock_.incompatible_features = changed.incompatible_features;
+  superblock_.*features = changed.*features;
   return Status::Ok();
 }
 

@@ -55,6 +55,9 @@ class WarmStore {
   // To be called before the first such record is written; costs nothing when it is noted already.
   Status RequireFeature(uint64_t incompatible_feature);
 
+  // The same for a feature that other programs may ignore.
+  Status NoteFeature(uint64_t compatible_feature);
+
   Env& env() { return env_; }
   const std::string& dir() const { return dir_; }
   const Superblock& superblock() const { return superblock_; }
@@ -76,6 +79,7 @@ class WarmStore {
   Status LayOut();
   Status OpenIndex(const WarmStoreOptions& options);
   Status CountCrash();
+  Status SetFeature(uint64_t Superblock::*features, uint64_t feature);
 
   Env& env_;
   const std::string dir_;

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include "fusefs/file_handle.h"
 #include "fusefs/rate_limit.h"
 
 namespace cairn {
@@ -67,20 +66,11 @@ TEST(Wire, EntriesNameTheInode) {
 }
 
 TEST(Wire, OpenForDirectAndCachedIo) {
-  const fuse_open_out direct = OpenReply(InodeId(9), O_RDWR | O_DIRECT);
+  const fuse_open_out direct = OpenReply(HandleId(9), O_RDWR | O_DIRECT);
+  EXPECT_EQ(direct.fh, 9u);
   EXPECT_EQ(direct.open_flags, unsigned{FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES});
-  const fuse_open_out cached = OpenReply(InodeId(9), O_RDWR);
+  const fuse_open_out cached = OpenReply(HandleId(9), O_RDWR);
   EXPECT_EQ(cached.open_flags, unsigned{FOPEN_KEEP_CACHE});
-}
-
-TEST(FileHandle, ComesBackAsItWent) {
-  for (const uint64_t inode : {1ull, 4711ull, (1ull << 63) - 1}) {
-    for (const bool direct : {false, true}) {
-      const FileHandle handle = FileHandle::Decode(FileHandle{InodeId(inode), direct}.Encode());
-      EXPECT_EQ(handle.inode, InodeId(inode));
-      EXPECT_EQ(handle.direct, direct);
-    }
-  }
 }
 
 TEST(Wire, Space) {

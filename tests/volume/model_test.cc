@@ -4,6 +4,9 @@
 // other block holds an old or a newer content, names are as they were before or after the
 // operation that was cut short, and fsck finds no damage. Blocks get checksums in between, which no
 // write, cut or crash may turn against good data; bytes that are flipped on the disk are an error.
+// A server that dies may leave an operation unanswered, which is then sent again to a later one: it
+// is done once and answered as it was. Programs hold volumes open meanwhile, which live until the
+// last release, and no longer.
 //
 // CAIRN_SEED=N runs one seed; CAIRN_ROUNDS=N runs that many; CAIRN_TRACE=1 prints each operation
 // and compares all contents after it.
@@ -23,6 +26,7 @@
 #include "src/volume/filesystem.h"
 #include "src/volume/fsck.h"
 #include "src/warm/index_journal.h"
+#include "src/warm/mount_table.h"
 #include "tests/volume/volume_model.h"
 
 namespace cairn {
@@ -54,7 +58,8 @@ class StepClock final : public Clock {
 
 class Machine {
  public:
-  explicit Machine(uint64_t seed) : random_(seed), journal_(kJournalBytes / 8) {
+  explicit Machine(uint64_t seed)
+      : random_(seed), journal_(kJournalBytes / 8), table_(MountTable::kSmallestRegion / 8) {
     // Some seeds have no memory to know which blocks of an open region were touched.
     if (Below(3) == 0) seal_bytes_ = 0;
   }
@@ -72,6 +77,8 @@ class Machine {
     parts.executor = executor_.get();
     parts.clock = &clock_;
     parts.journal_region = std::as_writable_bytes(std::span(journal_));
+    parts.table_region = std::as_writable_bytes(std::span(table_));
+    parts.takes_over = takes_over_;
     FilesystemOptions options;
     options.flush_interval = std::chrono::milliseconds(0);
     options.chunk_map_bytes = 16 << 10;  // so that leaves come and go
@@ -84,7 +91,7 @@ class Machine {
 
   // One random operation. False when the power went.
   bool Step() {
-    const uint64_t dice = Below(105);
+    const uint64_t dice = Below(115);
     clock_.Advance();
     bool done = false;
     if (dice < 45) {
@@ -107,6 +114,12 @@ class Machine {
       Trace("seal", "");
       filesystem_->SealAll(kLongEnough);
       done = true;
+    } else if (dice < 99) {
+      done = AddAttribute();
+    } else if (dice < 103) {
+      done = OpenHandle();
+    } else if (dice < 107) {
+      done = ReleaseHandle();
     } else {
       Trace("background", "");
       executor_->AdvanceTime(std::chrono::milliseconds(Below(2) ? 200 : 1200));
@@ -151,7 +164,7 @@ class Machine {
     env_.CutAtOperation(0, CutSide::kBefore);
     Trace("-- power lost", "");
     env_.Restart(random_());
-    std::fill(journal_.begin(), journal_.end(), 0);
+    EndMount();
   }
 
   // The server dies and is replaced: nothing acknowledged may be lost, so from here on the model
@@ -161,6 +174,7 @@ class Machine {
     executor_.reset();
     Trace("-- server killed", "");
     env_.KillProcess();
+    takes_over_ = true;
     for (auto& [name, volume] : names_) volume->Sync();
   }
 
@@ -170,8 +184,35 @@ class Machine {
     ASSERT_TRUE(closed.ok()) << closed.ToString();
     filesystem_.reset();
     executor_.reset();
-    std::fill(journal_.begin(), journal_.end(), 0);
+    EndMount();
     for (auto& [name, volume] : names_) volume->Sync();
+  }
+
+  // What the last server did and did not answer is sent to this one, and perhaps to the next one
+  // as well. Other operations may have come first.
+  void SendAgain() {
+    if (!unanswered_) return;
+    Trace("sent again", unanswered_->name, unanswered_->caller.request.value());
+    Caller caller = unanswered_->caller;
+    caller.resent = true;
+    const Result<InodeId> answer = unanswered_->carry_out(caller);
+    ASSERT_TRUE(answer.ok()) << unanswered_->name << ": " << answer.status().ToString();
+    EXPECT_EQ(*answer, unanswered_->answer) << unanswered_->name;
+    ++answered_again_;
+    if (Below(2)) Settle(caller);
+    CompareNames();
+  }
+  uint64_t answered_again() const { return answered_again_; }
+
+  // The request is on its way to a program, with no server in between.
+  void ForgetUnanswered() { unanswered_.reset(); }
+
+  void CheckHandles() {
+    for (const OpenFile& file : open_files_) {
+      auto volume = filesystem_->FindVolume(file.inode);
+      ASSERT_TRUE(volume.ok()) << "held open, but " << volume.status().ToString();
+      CompareWith(*file.model, "a held volume", **volume, 0, kLargestVolume * 2);
+    }
   }
 
   void CheckFsck() {
@@ -207,6 +248,98 @@ class Machine {
   }
 
  private:
+  struct OpenFile {
+    HandleId handle;
+    InodeId inode;
+    std::shared_ptr<VolumeModel> model;
+  };
+  // An operation that was carried out, in case that its answer is lost.
+  struct Unanswered {
+    std::string name;
+    Caller caller;
+    std::function<Result<InodeId>(const Caller&)> carry_out;
+    InodeId answer;
+  };
+
+  void EndMount() {
+    std::fill(journal_.begin(), journal_.end(), 0);
+    std::fill(table_.begin(), table_.end(), 0);
+    takes_over_ = false;
+    open_files_.clear();
+    unanswered_.reset();
+  }
+
+  // Each request is a new one; one in two comes marked as if a server had read it before, and died
+  // before it did anything.
+  Caller NewCaller() { return {0, 0, RequestId(2 * ++requests_), Below(2) == 1}; }
+
+  void Settle(const Caller& caller) { filesystem_->SettleRequest(caller.request); }
+
+  // Carries an operation on names out, and remembers it until it is answered.
+  Result<InodeId> Do(std::string name, std::function<Result<InodeId>(const Caller&)> carry_out) {
+    const Caller caller = NewCaller();
+    if (unanswered_) Settle(unanswered_->caller);
+    unanswered_.reset();
+    Result<InodeId> answer = carry_out(caller);
+    if (!answer.ok()) {
+      Settle(caller);
+    } else {
+      unanswered_ = Unanswered{std::move(name), caller, std::move(carry_out), *answer};
+    }
+    return answer;
+  }
+
+  bool IsNamed(const std::shared_ptr<VolumeModel>& model) {
+    return std::any_of(names_.begin(), names_.end(),
+                       [&](const auto& entry) { return entry.second == model; });
+  }
+
+  bool OpenHandle() {
+    if (open_files_.size() >= 6) return true;
+    std::string name;
+    const auto volume = AnyVolume(name);
+    if (!volume) return names_.empty();
+    const HandleId handle(2 * ++requests_);
+    Trace("open", name, handle.value());
+    for (uint64_t times = 1 + Below(2); times > 0; --times) {
+      const auto opened = filesystem_->OpenVolume(volume->inode(), handle, false);
+      if (!opened.ok()) return Failed(opened.status());
+    }
+    open_files_.push_back({handle, volume->inode(), names_[name]});
+    return true;
+  }
+
+  bool ReleaseHandle() {
+    if (open_files_.empty()) return true;
+    const uint64_t which = Below(open_files_.size());
+    const OpenFile file = open_files_[which];
+    open_files_.erase(open_files_.begin() + static_cast<ptrdiff_t>(which));
+    Trace("release", "", file.handle.value());
+    for (uint64_t times = 1 + Below(2); times > 0; --times) {
+      filesystem_->ReleaseVolume(file.inode, file.handle);
+    }
+    if (IsNamed(file.model)) return true;
+    const bool held = std::any_of(open_files_.begin(), open_files_.end(),
+                                  [&](const auto& other) { return other.inode == file.inode; });
+    while (executor_->RunOne()) {
+    }
+    if (!env_.power_on()) return false;
+    EXPECT_EQ(filesystem_->FindVolume(file.inode).ok(), held)
+        << "a volume without a name lives as long as it is held";
+    return true;
+  }
+
+  void CompareNames() {
+    std::map<std::string, InodeId> found;
+    const Status listed =
+        filesystem_->ReadDirectory(kRootInode, 0, [&](const DirectoryEntry& entry) {
+          found[entry.name] = entry.inode;
+          return true;
+        });
+    ASSERT_TRUE(listed.ok()) << listed.ToString();
+    EXPECT_TRUE(SameNames(found, names_)) << "an operation that was done once changed names again";
+  }
+
   using Names = std::map<std::string, std::shared_ptr<VolumeModel>>;
 
   static bool SameNames(const std::map<std::string, InodeId>& found, const Names& names) {
@@ -359,11 +492,16 @@ class Machine {
   }
 
   void Compare(const std::string& name, Volume& volume, uint64_t offset, uint64_t length) {
+    CompareWith(*names_[name], name, volume, offset, length);
+  }
+
+  void CompareWith(VolumeModel& model, const std::string& name, Volume& volume, uint64_t offset,
+                   uint64_t length) {
     std::vector<std::byte> out(length);
     auto got = volume.Read(offset, out);
     if (!got.ok()) return (void)Failed(got.status());
     out.resize(*got);
-    const std::vector<std::byte> expected = names_[name]->Read(offset, length);
+    const std::vector<std::byte> expected = model.Read(offset, length);
     EXPECT_EQ(out.size(), expected.size()) << name;
     const auto [differs, unused] =
         std::mismatch(out.begin(), out.end(), expected.begin(), expected.end());
@@ -375,7 +513,11 @@ class Machine {
     const std::string name = AnyName();
     names_before_ = names_;
     Trace("create", name);
-    auto made = filesystem_->Create(kRootInode, name, 0644, {});
+    const auto made = Do("create", [this, name](const Caller& caller) -> Result<InodeId> {
+      CAIRN_ASSIGN_OR_RETURN(const Attributes attributes,
+                             filesystem_->Create(kRootInode, name, 0644, caller));
+      return attributes.inode;
+    });
     if (names_.contains(name)) {
       EXPECT_TRUE(!made.ok());
       return made.status().code() == Code::kExists || Failed(made.status());
@@ -388,11 +530,14 @@ class Machine {
     const std::string name = AnyName();
     names_before_ = names_;
     Trace("unlink", name);
-    const Status status = filesystem_->Unlink(kRootInode, name, {});
+    const auto removed = Do("unlink", [this, name](const Caller& caller) -> Result<InodeId> {
+      CAIRN_RETURN_IF_ERROR(filesystem_->Unlink(kRootInode, name, caller));
+      return InodeId(0);
+    });
     if (names_.erase(name) == 0) {
-      return status.code() == Code::kNotFound || Failed(status);
+      return removed.status().code() == Code::kNotFound || Failed(removed.status());
     }
-    return status.ok() ? NamesAreDurable() : Failed(status);
+    return removed.ok() ? NamesAreDurable() : Failed(removed.status());
   }
 
   bool RenameName() {
@@ -400,13 +545,43 @@ class Machine {
     const std::string to = AnyName();
     names_before_ = names_;
     Trace("rename", from + " " + to);
-    const Status status =
-        filesystem_->Rename(kRootInode, from, kRootInode, to, RenameMode::kReplace, {});
-    if (!names_.contains(from)) return status.code() == Code::kNotFound || Failed(status);
+    const auto moved = Do("rename", [this, from, to](const Caller& caller) -> Result<InodeId> {
+      CAIRN_RETURN_IF_ERROR(
+          filesystem_->Rename(kRootInode, from, kRootInode, to, RenameMode::kReplace, caller));
+      return InodeId(0);
+    });
+    if (!names_.contains(from)) {
+      return moved.status().code() == Code::kNotFound || Failed(moved.status());
+    }
     auto volume = names_[from];
     names_.erase(from);
     names_[to] = volume;
-    return status.ok() ? NamesAreDurable() : Failed(status);
+    // Onto itself: nothing is done, and it may be asked for again when the name is gone.
+    if (from == to) unanswered_.reset();
+    return moved.ok() ? NamesAreDurable() : Failed(moved.status());
+  }
+
+  // An attribute that must be new each time: done twice, it would be there already.
+  bool AddAttribute() {
+    std::string name;
+    const auto volume = AnyVolume(name);
+    if (!volume) return names_.empty();
+    const std::string attribute = "user.a" + std::to_string(requests_);
+    Trace("setxattr", name);
+    const auto added =
+        Do("setxattr", [this, inode = volume->inode(), attribute](const Caller& caller) {
+          const Status status =
+              filesystem_->SetXattr(inode, attribute, "value", XattrMode::kCreate, caller);
+          return status.ok() ? Result<InodeId>(inode) : Result<InodeId>(status);
+        });
+    if (!added.ok()) return Failed(added.status());
+    if (Below(2)) return true;
+    const auto removed =
+        Do("removexattr", [this, inode = volume->inode(), attribute](const Caller& caller) {
+          const Status status = filesystem_->RemoveXattr(inode, attribute, caller);
+          return status.ok() ? Result<InodeId>(inode) : Result<InodeId>(status);
+        });
+    return removed.ok() || Failed(removed.status());
   }
 
   std::mt19937_64 random_;
@@ -415,6 +590,12 @@ class Machine {
   uint64_t refusals_ = 0;
   MemoryEnv env_;
   std::vector<uint64_t> journal_;
+  std::vector<uint64_t> table_;
+  bool takes_over_ = false;
+  uint64_t requests_ = 0;
+  uint64_t answered_again_ = 0;
+  std::vector<OpenFile> open_files_;
+  std::optional<Unanswered> unanswered_;
   std::unique_ptr<SteppingExecutor> executor_;
   std::unique_ptr<Filesystem> filesystem_;
   Names names_;
@@ -422,8 +603,13 @@ class Machine {
   uint64_t counter_ = 0;
 };
 
-// Adds to `refusals` how many reads of flipped bytes were refused.
-void RunSeed(uint64_t seed, uint64_t& refusals) {
+struct Seen {
+  uint64_t refusals = 0;        // reads of flipped bytes
+  uint64_t answered_again = 0;  // requests that were done before
+};
+
+// Adds to `seen`.
+void RunSeed(uint64_t seed, Seen& seen) {
   SCOPED_TRACE("CAIRN_SEED=" + std::to_string(seed));
   Machine machine(seed);
   machine.Start();
@@ -449,23 +635,28 @@ void RunSeed(uint64_t seed, uint64_t& refusals) {
     }
     ASSERT_NO_FATAL_FAILURE(machine.Start());
     ASSERT_NO_FATAL_FAILURE(machine.CheckAndAdopt());
+    ASSERT_NO_FATAL_FAILURE(machine.CheckHandles());
+    ASSERT_NO_FATAL_FAILURE(machine.SendAgain());
+    if (machine.Below(2)) machine.ForgetUnanswered();
   }
-  refusals += machine.refusals();
+  seen.refusals += machine.refusals();
+  seen.answered_again += machine.answered_again();
 }
 
 TEST(ModelTest, RandomOperationsAndCrashes) {
-  uint64_t refusals = 0;
+  Seen seen;
   if (const char* seed = std::getenv("CAIRN_SEED")) {
-    return RunSeed(std::strtoull(seed, nullptr, 0), refusals);
+    return RunSeed(std::strtoull(seed, nullptr, 0), seen);
   }
   const char* rounds = std::getenv("CAIRN_ROUNDS");
   const uint64_t count = rounds ? std::strtoull(rounds, nullptr, 0) : 60;
   const uint64_t base = std::random_device{}();
   std::printf("seeds %llu to %llu\n", static_cast<unsigned long long>(base),
               static_cast<unsigned long long>(base + count - 1));
-  for (uint64_t seed = base; seed < base + count && !HasFailure(); ++seed) RunSeed(seed, refusals);
+  for (uint64_t seed = base; seed < base + count && !HasFailure(); ++seed) RunSeed(seed, seen);
   if (count >= 10) {
-    EXPECT_GT(refusals, 0u) << "no flipped byte was ever seen";
+    EXPECT_GT(seen.refusals, 0u) << "no flipped byte was ever seen";
+    EXPECT_GT(seen.answered_again, 0u) << "no request was ever sent again";
   }
 }
 

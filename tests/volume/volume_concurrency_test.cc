@@ -196,7 +196,8 @@ TEST(VolumeConcurrencyTest, AnUnlinkedVolumeTakesWritesUntilItsRelease) {
     TestMachine machine(kThreaded);
     machine.Mount();
     const InodeId inode = machine.Create("v")->inode();
-    std::shared_ptr<Volume> volume = machine.filesystem().OpenVolume(inode, false).value();
+    std::shared_ptr<Volume> volume =
+        machine.filesystem().OpenVolume(inode, HandleId(1), false).value();
     std::atomic<bool> released{false};
     std::atomic<int> started{0};
     InParallel(4, [&](int thread) {
@@ -205,7 +206,7 @@ TEST(VolumeConcurrencyTest, AnUnlinkedVolumeTakesWritesUntilItsRelease) {
         EXPECT_TRUE(machine.filesystem().Unlink(kRootInode, "v", {}).ok());
         EXPECT_TRUE(Holds(*volume, 0, 512, 1));
         released = true;
-        machine.filesystem().ReleaseVolume(inode);
+        machine.filesystem().ReleaseVolume(inode, HandleId(1));
         return;
       }
       EXPECT_EQ(WriteCode(*volume, 0, 512, 1), Code::kOk);

@@ -17,6 +17,7 @@
 #include "src/volume/fsck.h"
 #include "src/warm/geometry.h"
 #include "src/warm/index_journal.h"
+#include "src/warm/mount_table.h"
 
 namespace cairn {
 
@@ -40,7 +41,9 @@ class TestMachine {
   };
   TestMachine() : TestMachine(Settings{}) {}
   explicit TestMachine(const Settings& settings)
-      : settings_(settings), journal_(IndexJournal::kSmallestRegion / 8) {
+      : settings_(settings),
+        journal_(IndexJournal::kSmallestRegion / 8),
+        table_(MountTable::kSmallestRegion / 8) {
     env_.SetCapacity(settings.capacity);
   }
 
@@ -61,6 +64,8 @@ class TestMachine {
     parts.store = std::move(store);
     parts.executor = executor_.get();
     parts.journal_region = std::as_writable_bytes(std::span(journal_));
+    parts.table_region = std::as_writable_bytes(std::span(table_));
+    parts.takes_over = takes_over_;
     FilesystemOptions options;
     options.flush_interval = settings_.flush_interval;
     options.chunk_map_bytes = settings_.chunk_map_bytes;
@@ -75,24 +80,30 @@ class TestMachine {
     ASSERT_TRUE(status.ok()) << status.ToString();
   }
 
-  // The ways in which a server ends.
+  // The ways in which a server ends, and the mount with it or not.
   Status Close() {
     Status status = filesystem_->Close();
     Drop();
     env_.KillProcess();
-    std::fill(journal_.begin(), journal_.end(), 0);
+    EndMount();
+    return status;
+  }
+  Status CloseForTheNextServer() {
+    Status status = filesystem_->Close(/*mount_goes_on=*/true);
+    LoseServer();
     return status;
   }
   void LoseServer() {
     Drop();
     env_.KillProcess();
+    takes_over_ = true;
   }
   void LosePower(uint64_t seed) {
     Drop();
     env_.CutAtSync(0, CutSide::kBefore);
     env_.CutAtOperation(0, CutSide::kBefore);
     env_.Restart(seed);
-    std::fill(journal_.begin(), journal_.end(), 0);
+    EndMount();
   }
 
   void RunBackground() {
@@ -128,10 +139,17 @@ class TestMachine {
     filesystem_.reset();
     executor_.reset();
   }
+  void EndMount() {
+    std::fill(journal_.begin(), journal_.end(), 0);
+    std::fill(table_.begin(), table_.end(), 0);
+    takes_over_ = false;
+  }
 
   const Settings settings_;
   MemoryEnv env_;
   std::vector<uint64_t> journal_;
+  std::vector<uint64_t> table_;
+  bool takes_over_ = false;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Filesystem> filesystem_;
 };

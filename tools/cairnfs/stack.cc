@@ -80,7 +80,7 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
                          Filesystem::Open({.store = std::move(store),
                                            .executor = stack->executor_.get(),
                                            .journal_region = stack->journal_->region(),
-                                           .keep_orphans = command.generation > 1},
+                                           .takes_over = command.generation > 1},
                                           options));
   return stack;
 }
