@@ -1,11 +1,14 @@
 // ControlChannel: what supervisor and server tell each other, over a socket pair that keeps
 // messages whole. The order for a new server:
 //
-//   server      kOpened            the store is open
+//   server      kOpened + fd       the store is open; the descriptor is its lock
 //   supervisor  kAttach + fd       the mount's descriptor and its INIT request
 //   server      kServing           requests are being answered
 //   server      kUnmountWanted     somebody asked the server to end (SIGTERM)
 //   supervisor  kStop              end now: answer what is in work, make all durable
+//   supervisor  kDrain             the same, but another server takes over
+//   supervisor  kPing              are you well?
+//   server      kAlive             yes: requests are getting on
 //   server      kFailed + reason   instead of kOpened or kServing, or at the end; it exits
 //
 // The end of the socket is the death of the other side. Used by one thread on each side.
@@ -25,6 +28,10 @@
 
 namespace cairn {
 
+// Changes with the messages, with the command line of `cairnfs serve`, and with what the memory
+// that servers share means.
+inline constexpr int kControlVersion = 1;
+
 enum class ControlKind : uint32_t {
   kClosed = 0,  // never sent: the other side is gone
   kOpened = 1,
@@ -33,6 +40,9 @@ enum class ControlKind : uint32_t {
   kUnmountWanted = 4,
   kStop = 5,
   kFailed = 6,
+  kDrain = 7,
+  kPing = 8,
+  kAlive = 9,
 };
 
 struct ControlMessage {

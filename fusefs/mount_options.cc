@@ -16,6 +16,7 @@ constexpr uint64_t kLeastMemory = 32ull << 20;
 constexpr uint64_t kLeastJournal = 1ull << 20;
 constexpr uint64_t kMostJournal = 1ull << 40;
 constexpr int kMostThreads = 256;
+constexpr int64_t kMostWatchdogSeconds = 24 * 3600;
 constexpr int64_t kMostSealSeconds = 7 * 24 * 3600;
 
 struct FlagOption {
@@ -108,12 +109,12 @@ Status ParseThreads(std::string_view value, int& out) {
   return Status::Ok();
 }
 
-Status ParseSealAfter(std::string_view value, std::chrono::milliseconds& out) {
+template <typename Duration>
+Status ParseSeconds(std::string_view name, std::string_view value, int64_t most, Duration& out) {
   int64_t seconds = 0;
   const auto [end, error] = std::from_chars(value.begin(), value.end(), seconds);
-  if (error != std::errc() || end != value.end() || seconds < 0 || seconds > kMostSealSeconds) {
-    return BadValue("seal",
-                    fmt::format("'{}' is not between 0 and {} seconds", value, kMostSealSeconds));
+  if (error != std::errc() || end != value.end() || seconds < 0 || seconds > most) {
+    return BadValue(name, fmt::format("'{}' is not between 0 and {} seconds", value, most));
   }
   out = std::chrono::seconds(seconds);
   return Status::Ok();
@@ -136,7 +137,8 @@ Status ParseValued(std::string_view name, std::string_view value, MountOptions& 
     return ParseBoundedSize(name, value, kLeastJournal, kMostJournal, options.journal_bytes);
   }
   if (name == "threads") return ParseThreads(value, options.threads);
-  if (name == "seal") return ParseSealAfter(value, options.seal_after);
+  if (name == "seal") return ParseSeconds(name, value, kMostSealSeconds, options.seal_after);
+  if (name == "watchdog") return ParseSeconds(name, value, kMostWatchdogSeconds, options.watchdog);
   if (name == "cold") return BadValue(name, "this version of Cairn has no cold tier");
   if (name == "keyring") return BadValue(name, "this version of Cairn has no encryption");
   known = false;
@@ -153,8 +155,12 @@ Status ParseOne(std::string_view option, MountOptions& options) {
     options.allow_other = true;
     return Status::Ok();
   }
-  if (option == "replace_server") {
-    options.replace_server = true;
+  if (option == "no_replace") {
+    options.replace_server = false;
+    return Status::Ok();
+  }
+  if (option == "core_dumps") {
+    options.core_dumps = true;
     return Status::Ok();
   }
   for (const FlagOption& flag : kFlagOptions) {
@@ -194,6 +200,7 @@ std::string FormatServerOptions(const MountOptions& options) {
                       std::chrono::duration_cast<std::chrono::seconds>(options.seal_after).count());
   if (options.threads > 0) text += fmt::format(",threads={}", options.threads);
   if (!options.log.empty()) text += ",log=" + Escape(options.log);
+  if (options.core_dumps) text += ",core_dumps";
   return text;
 }
 

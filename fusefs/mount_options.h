@@ -24,7 +24,9 @@ struct MountOptions {
   uint64_t journal_bytes = 64ull << 20;          // room for acknowledged index changes
   int threads = 0;                               // that answer requests; 0: chosen by the server
   std::chrono::milliseconds seal_after{60'000};  // idle blocks get checksums; 0: never
-  bool replace_server = false;                   // start a new server when one dies
+  bool replace_server = true;                    // start a new server when one dies
+  bool core_dumps = false;                       // of the server, volume data in them
+  std::chrono::seconds watchdog{30};             // a server that hangs as long is replaced; 0: none
 };
 
 // Adds one comma-separated list; `\,` and `\\` stand for themselves. The last word on an option

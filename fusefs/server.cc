@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "fusefs/init_reply.h"
 #include "fusefs/worker.h"
@@ -71,6 +72,18 @@ Status Server::SendResend() {
     return Status::FromErrno(errno, "asking the kernel to send requests again");
   }
   return Status::Ok();
+}
+
+bool Server::GetsOn() {
+  bool gets_on = false;
+  progress_seen_.resize(workers_.size());
+  for (size_t i = 0; i < started_; ++i) {
+    const uint64_t progress = workers_[i]->progress();
+    const bool in_work = progress % 2 == 1;
+    gets_on |= !in_work || progress != std::exchange(progress_seen_[i], progress);
+  }
+  return gets_on || std::any_of(workers_.begin(), workers_.end(),
+                                [](const auto& worker) { return worker->WaitsForDevice(); });
 }
 
 void Server::Stop() {

@@ -41,6 +41,9 @@ class Server {
   Status Start();
   // Readable when a thread has ended, which without Stop means that the mount is gone.
   int ended_fd() const { return ended_fd_.get(); }
+  // Whether requests get on: since the last call a thread finished one, or one has nothing to do,
+  // or waits for a device, however slow. Called by one thread.
+  bool GetsOn();
   // Each thread answers the request it has in work, then all end. What is not read stays queued.
   void Stop();
 
@@ -53,6 +56,7 @@ class Server {
   UniqueFd ended_fd_;
   std::vector<std::unique_ptr<Worker>> workers_;
   size_t started_ = 0;
+  std::vector<uint64_t> progress_seen_;
 };
 
 }  // namespace cairn

@@ -1,12 +1,14 @@
 #include "fusefs/worker.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <mutex>
+#include <fstream>
+#include <string>
 #include <system_error>
 
 #include "src/base/log.h"
@@ -65,6 +67,7 @@ void Worker::Interrupt() {
 
 void Worker::Run() noexcept {
   pthread_setname_np(pthread_self(), "cairnfs-serve");
+  thread_id_.store(gettid(), std::memory_order_relaxed);
   while (!stop_.load(std::memory_order_relaxed)) {
     if (!ServeOne()) break;
   }
@@ -84,6 +87,22 @@ bool Worker::ServeOne() {
     LogError("reading from /dev/fuse: a message of {} bytes", request.size());
     return true;
   }
+  progress_.fetch_add(1, std::memory_order_relaxed);
+  Serve(request);
+  progress_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+bool Worker::WaitsForDevice() const {
+  std::ifstream file(fmt::format("/proc/self/task/{}/stat", thread_id_.load()));
+  std::string line;
+  std::getline(file, line);
+  // "id (name) state ...": the name may hold anything.
+  const size_t name_end = line.rfind(") ");
+  return name_end != std::string::npos && name_end + 2 < line.size() && line[name_end + 2] == 'D';
+}
+
+void Worker::Serve(std::span<std::byte> request) {
   switch (reinterpret_cast<const fuse_in_header*>(request.data())->opcode) {
     case FUSE_READ:
       fast_io_.Read(request);
@@ -99,7 +118,6 @@ bool Worker::ServeOne() {
       session_->Process(request);
       break;
   }
-  return true;
 }
 
 }  // namespace cairn

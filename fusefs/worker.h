@@ -5,6 +5,8 @@
 #ifndef CAIRN_FUSEFS_WORKER_H_
 #define CAIRN_FUSEFS_WORKER_H_
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <memory>
@@ -35,6 +37,10 @@ class Worker {
   void Interrupt();
   bool ended() const { return ended_.load(std::memory_order_acquire); }
   void Join() { thread_.join(); }
+  // How many requests it has taken up; odd-even tells whether one is in work: 2 * done + in work.
+  uint64_t progress() const { return progress_.load(std::memory_order_relaxed); }
+  // Whether the thread waits for a device, as far as the kernel says.
+  bool WaitsForDevice() const;
   bool buffers_locked() const { return buffers_->locked(); }
 
  private:
@@ -43,6 +49,7 @@ class Worker {
   void Run() noexcept;
   // false when there is nothing more to read, ever.
   bool ServeOne();
+  void Serve(std::span<std::byte> request);
 
   const int fuse_fd_;
   const std::unique_ptr<RequestBuffers> buffers_;
@@ -50,6 +57,8 @@ class Worker {
   FastIo fast_io_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> ended_{false};
+  std::atomic<uint64_t> progress_{0};
+  std::atomic<pid_t> thread_id_{0};
   std::thread thread_;
 };
 

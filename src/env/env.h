@@ -18,6 +18,7 @@
 
 #include "src/base/result.h"
 #include "src/base/status.h"
+#include "src/base/unique_fd.h"
 
 namespace cairn {
 
@@ -72,6 +73,9 @@ class File {
 class FileLock {
  public:
   virtual ~FileLock() = default;
+  // Who has a copy of this descriptor shares the lock, which is free when the last copy is closed.
+  // -1 where there is none.
+  virtual int fd() const { return -1; }
 };
 
 class Env {
@@ -107,6 +111,8 @@ class Env {
 };
 
 std::unique_ptr<Env> NewPosixEnv();
+// The lock that a copy of FileLock::fd stands for.
+std::unique_ptr<FileLock> AdoptFileLock(UniqueFd fd);
 
 }  // namespace cairn
 

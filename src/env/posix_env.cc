@@ -179,6 +179,7 @@ class PosixFile final : public File {
 class PosixFileLock final : public FileLock {
  public:
   explicit PosixFileLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  int fd() const override { return fd_.get(); }
 
  private:
   const UniqueFd fd_;
@@ -294,6 +295,10 @@ class PosixEnv final : public Env {
 };
 
 }  // namespace
+
+std::unique_ptr<FileLock> AdoptFileLock(UniqueFd fd) {
+  return std::make_unique<PosixFileLock>(std::move(fd));
+}
 
 std::unique_ptr<Env> NewPosixEnv() { return std::make_unique<PosixEnv>(); }
 

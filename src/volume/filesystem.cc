@@ -293,7 +293,8 @@ void Filesystem::SealAll(std::chrono::milliseconds bound) {
 Result<SpaceInfo> Filesystem::Space() { return state_->context.store->Space(); }
 
 Result<std::string> Filesystem::StatusJson(InodeId inode) {
-  return DescribeStatus({state_->context, state_->names, state_->table, state_->errors}, inode);
+  return DescribeStatus(
+      {state_->context, state_->names, state_->table, state_->errors, state_->parts.facts}, inode);
 }
 
 void Filesystem::NoteError(InodeId inode, const Status& status) {

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -63,6 +64,8 @@ class Filesystem {
     // The same for handles (src/warm/mount_table.h).
     std::span<std::byte> table_region = {};
     bool takes_over = false;
+    // Shown with the mount's status.
+    std::map<std::string, uint64_t> facts = {};
   };
   static Result<std::unique_ptr<Filesystem>> Open(Parts parts, const FilesystemOptions& options);
   // Without Close: like a killed process, nothing is flushed.

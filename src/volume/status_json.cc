@@ -59,6 +59,7 @@ nlohmann::json DescribeMount(const StatusSources& sources) {
     mount["total_bytes"] = space->total_bytes;
     mount["available_bytes"] = space->available_bytes;
   }
+  for (const auto& [name, number] : sources.facts) mount[name] = number;
   return mount;
 }
 

@@ -2,6 +2,7 @@
 #ifndef CAIRN_SRC_VOLUME_STATUS_JSON_H_
 #define CAIRN_SRC_VOLUME_STATUS_JSON_H_
 
+#include <map>
 #include <string>
 
 #include "src/volume/error_board.h"
@@ -16,6 +17,7 @@ struct StatusSources {
   Namespace& names;
   VolumeTable& table;
   const ErrorBoard& errors;
+  const std::map<std::string, uint64_t>& facts;  // of the mount
 };
 
 // Sizes are bytes. A directory's are sums over the volumes below it; the root adds the mount's.

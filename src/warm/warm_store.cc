@@ -18,7 +18,8 @@ constexpr size_t kHolderLimit = 4096;
 // What may lie in a store directory that is not laid out yet: the folder's own and what the
 // programs around the store put there before it is opened.
 bool IsHarmless(const std::string& name) {
-  constexpr std::array<std::string_view, 4> kNames = {"lock", "lost+found", "log", "cold"};
+  constexpr std::array<std::string_view, 5> kNames = {"lock", "lost+found", "log", "cold",
+                                                      "control"};
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
@@ -81,7 +82,9 @@ Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& 
 
 Status WarmStore::TakeLock(const WarmStoreOptions& options) {
   const std::string path = dir_ + "/lock";
-  for (auto waited = std::chrono::milliseconds::zero();; waited += kLockRetryInterval) {
+  lock_ = options.lock;
+  for (auto waited = std::chrono::milliseconds::zero(); lock_ == nullptr;
+       waited += kLockRetryInterval) {
     auto lock = env_.Lock(path);
     if (lock.ok()) {
       lock_ = std::move(*lock);

@@ -32,6 +32,8 @@ struct WarmStoreOptions {
   // How long to wait for another process to let go of the store, e.g. a server that is just
   // closing after its umount.
   std::chrono::milliseconds lock_wait{0};
+  // A lock that is held already, by a supervisor for all of a mount's servers; null: take it.
+  std::shared_ptr<FileLock> lock;
   // What to tell others who find the store locked, e.g. "mounted at /mnt by process 42".
   std::string holder;
   uint64_t index_cache_bytes = 32ull << 20;
@@ -58,6 +60,7 @@ class WarmStore {
   // The same for a feature that other programs may ignore.
   Status NoteFeature(uint64_t compatible_feature);
 
+  const FileLock& lock() const { return *lock_; }
   Env& env() { return env_; }
   const std::string& dir() const { return dir_; }
   const Superblock& superblock() const { return superblock_; }
@@ -87,7 +90,7 @@ class WarmStore {
   Superblock superblock_;
   bool was_clean_ = false;
   uint64_t crash_count_ = 0;
-  std::unique_ptr<FileLock> lock_;
+  std::shared_ptr<FileLock> lock_;
   std::unique_ptr<SpaceReserve> reserve_;
   std::unique_ptr<Index> index_;
   std::unique_ptr<ExtentStore> extents_;

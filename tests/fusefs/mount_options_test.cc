@@ -26,7 +26,9 @@ TEST(MountOptions, Defaults) {
   const MountOptions options = Parsed("");
   EXPECT_FALSE(options.allow_other);
   EXPECT_FALSE(options.read_only);
-  EXPECT_FALSE(options.replace_server);
+  EXPECT_TRUE(options.replace_server);
+  EXPECT_FALSE(options.core_dumps);
+  EXPECT_EQ(options.watchdog, std::chrono::seconds(30));
   EXPECT_EQ(options.mount_flags, unsigned{MS_NOSUID | MS_NODEV});
   EXPECT_EQ(options.memory_bytes, 256u << 20);
   EXPECT_EQ(options.journal_bytes, 64u << 20);
@@ -36,7 +38,8 @@ TEST(MountOptions, Defaults) {
 
 TEST(MountOptions, TakesCairnsOwn) {
   const MountOptions options =
-      Parsed("allow_other,ro,log=/var/log/x,threads=12,memory=1G,journal=2M,seal=0");
+      Parsed("allow_other,ro,log=/var/log/x,threads=12,memory=1G,journal=2M,seal=0,"
+             "no_replace,watchdog=5,core_dumps");
   EXPECT_TRUE(options.allow_other);
   EXPECT_TRUE(options.read_only);
   EXPECT_EQ(options.log, "/var/log/x");
@@ -44,6 +47,9 @@ TEST(MountOptions, TakesCairnsOwn) {
   EXPECT_EQ(options.memory_bytes, 1u << 30);
   EXPECT_EQ(options.journal_bytes, 2u << 20);
   EXPECT_EQ(options.seal_after, std::chrono::seconds(0));
+  EXPECT_FALSE(options.replace_server);
+  EXPECT_EQ(options.watchdog, std::chrono::seconds(5));
+  EXPECT_TRUE(options.core_dumps);
 }
 
 TEST(MountOptions, LastWordWins) {
@@ -79,6 +85,7 @@ TEST(MountOptions, NamesWhatItRefuses) {
   EXPECT_THAT(Refusal("journal=9999T"), HasSubstr("journal"));
   EXPECT_THAT(Refusal("seal=-1"), HasSubstr("seal"));
   EXPECT_THAT(Refusal("seal=1h"), HasSubstr("seal"));
+  EXPECT_THAT(Refusal("watchdog=soon"), HasSubstr("watchdog"));
   EXPECT_THAT(Refusal("log="), HasSubstr("log"));
   EXPECT_THAT(Refusal("remount"), HasSubstr("remount"));
 }
@@ -88,7 +95,7 @@ TEST(MountOptions, BackslashKeepsCommas) {
 }
 
 TEST(MountOptions, ServerArrivesAtTheSame) {
-  MountOptions options = Parsed("ro,threads=3,memory=64M,journal=4M,seal=7");
+  MountOptions options = Parsed("ro,threads=3,memory=64M,journal=4M,seal=7,core_dumps");
   options.log = R"(/with,comma\and backslash)";
   const MountOptions again = Parsed(FormatServerOptions(options));
   EXPECT_EQ(again.read_only, options.read_only);
@@ -96,6 +103,7 @@ TEST(MountOptions, ServerArrivesAtTheSame) {
   EXPECT_EQ(again.memory_bytes, options.memory_bytes);
   EXPECT_EQ(again.journal_bytes, options.journal_bytes);
   EXPECT_EQ(again.seal_after, std::chrono::seconds(7));
+  EXPECT_TRUE(again.core_dumps);
   EXPECT_EQ(again.log, options.log);
 }
 

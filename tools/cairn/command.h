@@ -23,6 +23,8 @@ void RegisterStatus(CLI::App& app, int& exit_code);
 void RegisterDu(CLI::App& app, int& exit_code);
 void RegisterFsck(CLI::App& app, int& exit_code);
 void RegisterUnmount(CLI::App& app, int& exit_code);
+void RegisterRestart(CLI::App& app, int& exit_code);
+void RegisterUpgrade(CLI::App& app, int& exit_code);
 
 // "cairn: MESSAGE" to stderr; returns kFailed.
 int Fail(std::string_view message);

@@ -15,6 +15,7 @@ Examples:
   cairn status /mnt/cairn                 what the mount holds and does
   cairn du /mnt/cairn/vm1                 what each volume really holds
   cairn unmount /mnt/cairn                unmount, and wait until all is durable
+  cairn upgrade /mnt/cairn                serve with the installed cairnfs, volumes in use
   cairn fsck /var/lib/store               check the store; --repair puts right what it can
   cairn fsck --json /var/lib/store | jq .findings)";
 
@@ -28,6 +29,8 @@ int Main(int argc, char** argv) {
   RegisterDu(app, exit_code);
   RegisterFsck(app, exit_code);
   RegisterUnmount(app, exit_code);
+  RegisterRestart(app, exit_code);
+  RegisterUpgrade(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

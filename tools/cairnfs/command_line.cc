@@ -4,6 +4,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <cstdio>
+#include <cstring>
 
 #ifndef CAIRN_VERSION
 #define CAIRN_VERSION "unknown"
@@ -20,9 +21,13 @@ constexpr const char* kOptionHelp = R"(Options for -o, separated by commas:
   log=FILE           where to log; default STORE/log, or stderr with -f
   memory=SIZE        bound of the server's caches, default 256M
   threads=N          that answer requests
+  watchdog=SECONDS   replace a server that hangs as long, default 30; 0: never
+  no_replace         end the mount when the server dies
+  core_dumps         allow them of the server; they hold volume data
   journal=SIZE       room for acknowledged index changes, default 64M
 and noexec, noatime, nodiratime, sync, dirsync, and what fstab needs.
 
+A server that dies is replaced while volumes are in use; see cairn restart and cairn upgrade.
 Unmount with umount MOUNTPOINT, or fusermount3 -u MOUNTPOINT.)";
 
 // One -o takes one list, so that "-o rw STORE MOUNTPOINT" leaves the places alone.
@@ -75,34 +80,63 @@ ParsedCommandLine ParseCommandLine(int argc, char** argv) {
   return {.value = std::move(command), .exit_code = 0};
 }
 
+ParsedServeCommandLine ParseProbeCommandLine(int argc, char** argv) {
+  ProbeCommandLine command;
+  bool probe = false;
+  std::vector<std::string> lists;
+  MountOptions unused;
+  CLI::App app("Whether this program can take over the store from another.", "cairnfs serve");
+  app.add_flag("--probe", probe)->required();
+  app.add_option("--control-version", command.control_version)->required();
+  app.add_option("STORE", command.store)->required();
+  if (const auto exit_code = Parse(app, argc - 1, argv + 1, lists, unused)) {
+    return {.value = std::nullopt, .probe = std::nullopt, .exit_code = *exit_code};
+  }
+  return {.value = std::nullopt, .probe = std::move(command), .exit_code = 0};
+}
+
 ParsedServeCommandLine ParseServeCommandLine(int argc, char** argv) {
+  if (argc > 2 && std::strcmp(argv[2], "--probe") == 0) return ParseProbeCommandLine(argc, argv);
   ServeCommandLine command;
   std::vector<std::string> lists;
   CLI::App app("Started by cairnfs itself: answers the requests of one mount.", "cairnfs serve");
   app.add_option("--control-fd", command.control_fd)->required();
-  app.add_option("--journal-fd", command.journal_fd)->required();
+  app.add_option("--memory-fd", command.memory_fd)->required();
+  app.add_option("--lock-fd", command.lock_fd);
   app.add_option("--generation", command.generation)->required();
+  app.add_option("--restarts", command.restarts);
+  app.add_option("--upgrades", command.upgrades);
   app.add_flag("--foreground", command.foreground);
   app.add_flag("--debug", command.debug);
   AddListOption(app, lists);
   app.add_option("STORE", command.store)->required();
   app.add_option("MOUNTPOINT", command.mountpoint)->required();
   if (const auto exit_code = Parse(app, argc - 1, argv + 1, lists, command.options)) {
-    return {.value = std::nullopt, .exit_code = *exit_code};
+    return {.value = std::nullopt, .probe = std::nullopt, .exit_code = *exit_code};
   }
-  return {.value = std::move(command), .exit_code = 0};
+  return {.value = std::move(command), .probe = std::nullopt, .exit_code = 0};
 }
 
 std::vector<std::string> FormatServeCommandLine(const ServeCommandLine& command) {
-  std::vector<std::string> words = {"cairnfs", "serve",
+  std::vector<std::string> words = {"cairnfs",
+                                    "serve",
                                     "--control-fd=" + std::to_string(command.control_fd),
-                                    "--journal-fd=" + std::to_string(command.journal_fd),
-                                    "--generation=" + std::to_string(command.generation)};
+                                    "--memory-fd=" + std::to_string(command.memory_fd),
+                                    "--lock-fd=" + std::to_string(command.lock_fd),
+                                    "--generation=" + std::to_string(command.generation),
+                                    "--restarts=" + std::to_string(command.restarts),
+                                    "--upgrades=" + std::to_string(command.upgrades)};
   if (command.foreground) words.emplace_back("--foreground");
   if (command.debug) words.emplace_back("--debug");
   words.insert(words.end(), {"-o", FormatServerOptions(command.options), "--", command.store,
                              command.mountpoint});
   return words;
+}
+
+std::vector<std::string> FormatProbeCommandLine(const ProbeCommandLine& command) {
+  return {"cairnfs", "serve",
+          "--probe", "--control-version=" + std::to_string(command.control_version),
+          "--",      command.store};
 }
 
 }  // namespace cairn

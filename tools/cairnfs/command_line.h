@@ -30,21 +30,31 @@ ParsedCommandLine ParseCommandLine(int argc, char** argv);
 // shows people (and `ps`) whose server this is.
 struct ServeCommandLine {
   int control_fd = -1;
-  int journal_fd = -1;
+  int memory_fd = -1;       // shared_memory.h
+  int lock_fd = -1;         // of the store; -1: this server has to take it
   uint64_t generation = 1;  // 1: the first server of the mount
+  uint64_t restarts = 0;    // how many servers died before this one
+  uint64_t upgrades = 0;
   bool foreground = false;
   bool debug = false;
   MountOptions options;
   std::string store;
   std::string mountpoint;
 };
+// cairnfs serve --probe: whether this program could serve the store in the place of another.
+struct ProbeCommandLine {
+  int control_version = 0;
+  std::string store;
+};
 struct ParsedServeCommandLine {
   std::optional<ServeCommandLine> value;
+  std::optional<ProbeCommandLine> probe;  // instead
   int exit_code = 0;
 };
 // `argv[1]` is "serve".
 ParsedServeCommandLine ParseServeCommandLine(int argc, char** argv);
 std::vector<std::string> FormatServeCommandLine(const ServeCommandLine& command);
+std::vector<std::string> FormatProbeCommandLine(const ProbeCommandLine& command);
 
 }  // namespace cairn
 

@@ -16,6 +16,7 @@
 #include "tools/cairnfs/daemon.h"
 #include "tools/cairnfs/mount_session.h"
 #include "tools/cairnfs/places.h"
+#include "tools/cairnfs/probe.h"
 #include "tools/cairnfs/serve.h"
 #include "tools/cairnfs/supervisor.h"
 
@@ -67,6 +68,7 @@ int AwaitBackground(const Daemon& daemon, const std::string& mountpoint) {
 int Main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "serve") == 0) {
     const ParsedServeCommandLine parsed = ParseServeCommandLine(argc, argv);
+    if (parsed.probe) return Probe(*parsed.probe);
     return parsed.value ? Serve(*parsed.value) : parsed.exit_code;
   }
   const ParsedCommandLine parsed = ParseCommandLine(argc, argv);

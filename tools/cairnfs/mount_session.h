@@ -21,11 +21,15 @@ struct MountSession {
   bool foreground = false;
   bool debug = false;
 
-  UniqueFd journal;                     // memfd; outlives servers, dies with the machine
-  UniqueFd fuse;                        // once mounted
+  UniqueFd memory;  // shared_memory.h; outlives servers, dies with the machine
+  UniqueFd binary;  // what a server runs, also when its name is another's now
+  UniqueFd lock;    // once the first server has it: keeps others out of the store
+  UniqueFd fuse;    // once mounted
   std::vector<std::byte> init_request;  // once mounted: the kernel's first message
   std::string device;                   // once mounted: "0:52", to know the mount again
   uint64_t generation = 0;              // of the server that runs; the first is 1
+  uint64_t restarts = 0;                // servers that died and were replaced
+  uint64_t upgrades = 0;                // servers that made way for another program
 };
 
 }  // namespace cairn

@@ -40,6 +40,14 @@ void WarnOfIoFlusher(int error) {
           std::strerror(error));
 }
 
+// A core dump would hold data of volumes, and writing it would make the pause longer. The limit is
+// not looked at when cores are piped to a program, so the process says that it has none.
+void ForbidCoreDumps() {
+  const rlimit none{0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
 // SIGTERM is read through the descriptor. The supervisor answers the terminal's signals.
 Result<UniqueFd> CatchSignals() {
   for (const int number : {SIGINT, SIGHUP, SIGPIPE}) signal(number, SIG_IGN);
@@ -61,10 +69,10 @@ void OpenLog(const ServeCommandLine& command) {
   if (!path.empty()) LogTo(path);
 }
 
-enum class Ending { kMountGone, kStopped, kSupervisorGone };
+enum class Ending { kNotServed, kMountGone, kStopped, kReplaced, kSupervisorGone };
 
 // Sleeps until the mount is gone, the supervisor says so, or the supervisor is gone.
-Ending AwaitEnd(ControlChannel& control, const Server& server, int signals) {
+Ending AwaitEnd(ControlChannel& control, Server& server, int signals) {
   for (;;) {
     std::array<pollfd, 3> events = {pollfd{control.fd(), POLLIN, 0},
                                     pollfd{server.ended_fd(), POLLIN, 0},
@@ -75,6 +83,11 @@ Ending AwaitEnd(ControlChannel& control, const Server& server, int signals) {
       const Result<ControlMessage> message = control.Receive();
       if (!message.ok() || message->kind == ControlKind::kClosed) return Ending::kSupervisorGone;
       if (message->kind == ControlKind::kStop) return Ending::kStopped;
+      if (message->kind == ControlKind::kDrain) return Ending::kReplaced;
+      if (message->kind == ControlKind::kPing && server.GetsOn() &&
+          !control.Send(ControlKind::kAlive).ok()) {
+        return Ending::kSupervisorGone;
+      }
     }
     if (events[2].revents != 0) {
       // Unmounting comes first, so that the kernel can still write back what it holds.
@@ -88,13 +101,13 @@ Ending AwaitEnd(ControlChannel& control, const Server& server, int signals) {
 }
 
 // From the supervisor's kAttach to the end of the last request.
-Status ServeRequests(const ServeCommandLine& command, Filesystem& filesystem,
-                     ControlChannel& control, int signals) {
-  CAIRN_RETURN_IF_ERROR(control.Send(ControlKind::kOpened));
+Result<Ending> ServeRequests(const ServeCommandLine& command, Stack& stack, ControlChannel& control,
+                             int signals) {
+  CAIRN_RETURN_IF_ERROR(control.Send(ControlKind::kOpened, {}, stack.lock_fd()));
   CAIRN_ASSIGN_OR_RETURN(ControlMessage attach, control.Receive());
-  if (attach.kind != ControlKind::kAttach || !attach.fd.valid()) return Status::Ok();  // not wanted
+  if (attach.kind != ControlKind::kAttach || !attach.fd.valid()) return Ending::kNotServed;
 
-  Edge edge(filesystem);
+  Edge edge(stack.filesystem());
   CAIRN_ASSIGN_OR_RETURN(
       const std::unique_ptr<Server> server,
       Server::Create(edge, std::move(attach.fd), attach.payload,
@@ -102,19 +115,25 @@ Status ServeRequests(const ServeCommandLine& command, Filesystem& filesystem,
   CAIRN_RETURN_IF_ERROR(server->Start());
   CAIRN_RETURN_IF_ERROR(control.Send(ControlKind::kServing));
   LogInfo("serving {} at {}", command.store, command.mountpoint);
-  switch (AwaitEnd(control, *server, signals)) {
+  const Ending ending = AwaitEnd(control, *server, signals);
+  switch (ending) {
+    case Ending::kNotServed:
+      break;
     case Ending::kMountGone:
       LogInfo("unmounted");
       break;
     case Ending::kStopped:
       LogInfo("stopping");
       break;
+    case Ending::kReplaced:
+      LogInfo("making way for another server");
+      break;
     case Ending::kSupervisorGone:
       LogError("the supervisor is gone: ending the mount");
       break;
   }
   server->Stop();
-  return Status::Ok();
+  return ending;
 }
 
 Status ServeStore(const ServeCommandLine& command, ControlChannel& control) {
@@ -124,21 +143,24 @@ Status ServeStore(const ServeCommandLine& command, ControlChannel& control) {
   CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Stack> stack, Stack::Open(command));
   OpenLog(command);
   WarnOfIoFlusher(flusher_error);
-  const Status served = ServeRequests(command, stack->filesystem(), control, signals.get());
-  if (!served.ok()) LogError("{}", served.ToString());
-  Status closed = stack->Close();
+  const Result<Ending> served = ServeRequests(command, *stack, control, signals.get());
+  if (!served.ok()) LogError("{}", served.status().ToString());
+  Status closed = stack->Close(served.ok() && *served == Ending::kReplaced);
   if (!closed.ok()) {
     LogError("closing the store: {}", closed.ToString());
     return std::move(closed).WithPrefix("closing the store");
   }
-  return served;
+  return served.status();
 }
 
 }  // namespace
 
 int Serve(const ServeCommandLine& command) {
   prctl(PR_SET_NAME, "cairnfs");  // not "exe"
-  for (const int fd : {command.control_fd, command.journal_fd}) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  for (const int fd : {command.control_fd, command.memory_fd, command.lock_fd}) {
+    if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  }
+  if (!command.options.core_dumps) ForbidCoreDumps();
   ControlChannel control{UniqueFd(command.control_fd)};
   const Status served = ServeStore(command, control);
   if (served.ok()) return 0;

@@ -1,4 +1,4 @@
-// Starting a server process: this program again, as `cairnfs serve`.
+// Starting a server process, `cairnfs serve`, and trying whether a program could be one.
 #ifndef CAIRN_TOOLS_CAIRNFS_SERVER_PROCESS_H_
 #define CAIRN_TOOLS_CAIRNFS_SERVER_PROCESS_H_
 
@@ -15,9 +15,19 @@ struct ServerProcess {
   ControlChannel control;
 };
 
-// Forks and executes the binary of this process, even when another has taken its name on disk.
+// Forks and executes `binary`, even when another program has taken its name on disk.
 // REQUIRES: one thread.
-Result<ServerProcess> StartServerProcess(const MountSession& session);
+Result<ServerProcess> StartServerProcess(const MountSession& session, const UniqueFd& binary);
+
+struct ProbeProcess {
+  pid_t pid = -1;
+  UniqueFd output;  // what it printed, once it has ended
+};
+// Has `binary` say what it would answer to this mount's INIT, and whether it knows the store's
+// format. REQUIRES: one thread.
+Result<ProbeProcess> StartProbe(const MountSession& session, const UniqueFd& binary);
+// Once the process has ended: whether it could serve this mount. kUnsupported says why not.
+Status JudgeProbe(const MountSession& session, const ProbeProcess& probe, int wait_state);
 
 }  // namespace cairn
 

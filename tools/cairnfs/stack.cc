@@ -1,13 +1,12 @@
 #include "tools/cairnfs/stack.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
+#include <map>
+#include <string>
 #include <thread>
 
 #include "fusefs/mount.h"
@@ -40,36 +39,34 @@ std::unique_ptr<Executor> NewExecutor() {
 #endif
 }
 
-}  // namespace
-
-// Not populated: its pages come as they are needed, and stay for the next server.
-Result<std::unique_ptr<JournalMapping>> JournalMapping::Create(int memfd) {
-  struct stat info {};
-  if (fstat(memfd, &info) != 0) return Status::FromErrno(errno, "index journal");
-  if (info.st_size <= 0) return Status(Code::kInvalid, "index journal: no memory");
-  const auto size = static_cast<size_t>(info.st_size);
-  void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-  if (memory == MAP_FAILED) return Status::FromErrno(errno, "index journal");
-  return std::unique_ptr<JournalMapping>(
-      new JournalMapping({static_cast<std::byte*>(memory), size}));
+std::map<std::string, uint64_t> Facts(const ServeCommandLine& command) {
+  return {{"server_pid", static_cast<uint64_t>(getpid())},
+          {"supervisor_pid", static_cast<uint64_t>(getppid())},
+          {"server_generation", command.generation},
+          {"restarts", command.restarts},
+          {"upgrades", command.upgrades}};
 }
 
-JournalMapping::~JournalMapping() { munmap(region_.data(), region_.size()); }
+}  // namespace
 
 Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
   std::unique_ptr<Stack> stack(new Stack());
   stack->env_ = NewPosixEnv();
   stack->executor_ = NewExecutor();
 
-  CAIRN_ASSIGN_OR_RETURN(stack->journal_, JournalMapping::Create(command.journal_fd));
+  CAIRN_ASSIGN_OR_RETURN(stack->memory_,
+                         SharedMemory::Map(command.memory_fd, command.options.journal_bytes));
 
   WarmStoreOptions store_options;
   store_options.create = !command.options.read_only;
   store_options.lock_wait = LockWait(command);
+  if (command.lock_fd >= 0) store_options.lock = AdoptFileLock(UniqueFd(command.lock_fd));
   store_options.holder = fmt::format("mounted at {} by process {}", command.mountpoint, getpid());
   store_options.index_cache_bytes = command.options.memory_bytes / kIndexShare;
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<WarmStore> store,
                          WarmStore::Open(*stack->env_, command.store, store_options));
+
+  stack->lock_fd_ = store->lock().fd();
 
   FilesystemOptions options;
   options.chunk_map_bytes = command.options.memory_bytes / kChunkMapShare;
@@ -79,8 +76,10 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
   CAIRN_ASSIGN_OR_RETURN(stack->filesystem_,
                          Filesystem::Open({.store = std::move(store),
                                            .executor = stack->executor_.get(),
-                                           .journal_region = stack->journal_->region(),
-                                           .takes_over = command.generation > 1},
+                                           .journal_region = stack->memory_->journal(),
+                                           .table_region = stack->memory_->table(),
+                                           .takes_over = command.generation > 1,
+                                           .facts = Facts(command)},
                                           options));
   return stack;
 }

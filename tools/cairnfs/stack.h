@@ -2,33 +2,16 @@
 #ifndef CAIRN_TOOLS_CAIRNFS_STACK_H_
 #define CAIRN_TOOLS_CAIRNFS_STACK_H_
 
-#include <cstddef>
 #include <memory>
-#include <span>
 
 #include "src/base/executor.h"
 #include "src/base/result.h"
 #include "src/env/env.h"
 #include "src/volume/filesystem.h"
 #include "tools/cairnfs/command_line.h"
+#include "tools/cairnfs/shared_memory.h"
 
 namespace cairn {
-
-// The supervisor's memory for the index journal, mapped.
-class JournalMapping {
- public:
-  // kIo, kInvalid (not the supervisor's memory). The descriptor may be closed afterwards.
-  static Result<std::unique_ptr<JournalMapping>> Create(int memfd);
-  ~JournalMapping();
-  JournalMapping(const JournalMapping&) = delete;
-  JournalMapping& operator=(const JournalMapping&) = delete;
-
-  std::span<std::byte> region() const { return region_; }
-
- private:
-  explicit JournalMapping(std::span<std::byte> region) : region_(region) {}
-  const std::span<std::byte> region_;
-};
 
 class Stack {
  public:
@@ -37,16 +20,20 @@ class Stack {
   static Result<std::unique_ptr<Stack>> Open(const ServeCommandLine& command);
 
   Filesystem& filesystem() { return *filesystem_; }
+  // A copy of it keeps others out of the store.
+  int lock_fd() const { return lock_fd_; }
   // Makes all durable and lets go of the store. REQUIRES: nothing else is used after.
-  Status Close() { return filesystem_->Close(); }
+  Status Close(bool mount_goes_on) { return filesystem_->Close(mount_goes_on); }
 
  private:
   Stack() = default;
 
+  int lock_fd_ = -1;
+
   // In the order of need: each borrows what is above it.
   std::unique_ptr<Env> env_;
   std::unique_ptr<Executor> executor_;
-  std::unique_ptr<JournalMapping> journal_;
+  std::unique_ptr<SharedMemory> memory_;
   std::unique_ptr<Filesystem> filesystem_;
 };
 

@@ -4,36 +4,22 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 
 #include "fusefs/init_reply.h"
 #include "src/base/log.h"
+#include "tools/cairnfs/shared_memory.h"
 #include "tools/cairnfs/unmount_process.h"
 
 namespace cairn {
 namespace {
-
-// A server that dies sooner than this after it began to serve dies "at once", by a request that it
-// is sent again, most likely; after so many of those in a row another one would not help.
-constexpr std::chrono::milliseconds kQuickDeath{50};
-constexpr int kMostQuickDeaths = 10;
-
-Result<UniqueFd> CreateJournal(uint64_t bytes) {
-  UniqueFd journal(memfd_create("cairn-journal", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!journal.valid() || ftruncate(journal.get(), static_cast<off_t>(bytes)) != 0) {
-    return Status::FromErrno(errno, "memory for the index journal");
-  }
-  // A server cannot take the memory away under its successor. Pages come when they are written.
-  fcntl(journal.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-  return journal;
-}
 
 // Blocked here, read through the descriptor.
 Result<UniqueFd> CatchSignals() {
@@ -69,30 +55,44 @@ int Supervisor::Run() {
 
 Status Supervisor::Start() {
   CAIRN_ASSIGN_OR_RETURN(signals_, CatchSignals());
-  CAIRN_ASSIGN_OR_RETURN(session_.journal, CreateJournal(session_.options.journal_bytes));
-  return StartServer();
+  CAIRN_ASSIGN_OR_RETURN(session_.memory, SharedMemory::Create(session_.options.journal_bytes));
+  session_.binary = UniqueFd(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  if (!session_.binary.valid()) return Status::FromErrno(errno, "/proc/self/exe");
+  return StartServer(session_.binary);
 }
 
-Status Supervisor::StartServer() {
+Status Supervisor::StartServer(const UniqueFd& binary) {
   ++session_.generation;
   server_failure_.clear();
-  served_since_ = std::chrono::steady_clock::now();
-  CAIRN_ASSIGN_OR_RETURN(server_, StartServerProcess(session_));
+  serving_ = false;
+  served_since_ = SteadyClock::now();
+  CAIRN_ASSIGN_OR_RETURN(server_, StartServerProcess(session_, binary));
   return Status::Ok();
 }
 
 void Supervisor::Loop() {
-  while (phase_ != Phase::kEnded) {
-    std::array<pollfd, 2> events = {pollfd{signals_.get(), POLLIN, 0},
-                                    pollfd{server_.control.fd(), POLLIN, 0}};
-    if (poll(events.data(), events.size(), -1) < 0) {
-      if (errno == EINTR) continue;
-      return End(1, "poll failed");
-    }
-    // What a server said last comes before its end.
-    if (events[1].revents != 0) OnControl();
-    if (phase_ != Phase::kEnded && events[0].revents != 0) OnSignals();
+  while (phase_ != Phase::kEnded) Wait();
+}
+
+void Supervisor::Wait() {
+  std::array<pollfd, 3> events = {pollfd{signals_.get(), POLLIN, 0},
+                                  pollfd{server_.control.fd(), POLLIN, 0},
+                                  pollfd{control_socket_.fd(), POLLIN, 0}};
+  const TimePoint next = NextTick();
+  int wait_ms = -1;
+  if (next != kNever) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - SteadyClock::now());
+    wait_ms = static_cast<int>(std::clamp<int64_t>(left.count(), 0, 60'000));
   }
+  if (poll(events.data(), events.size(), wait_ms) < 0) {
+    if (errno != EINTR) End(1, "poll failed");
+    return;
+  }
+  // What a server said last comes before its end.
+  if (events[1].revents != 0) OnControl();
+  if (phase_ != Phase::kEnded && events[0].revents != 0) OnSignals();
+  if (phase_ != Phase::kEnded && events[2].revents != 0) OnClient();
+  if (phase_ != Phase::kEnded) Tick();
 }
 
 void Supervisor::OnControl() {
@@ -105,12 +105,13 @@ void Supervisor::OnControl() {
   OnMessage(*message);
 }
 
-void Supervisor::OnMessage(const ControlMessage& message) {
+void Supervisor::OnMessage(ControlMessage& message) {
   switch (message.kind) {
     case ControlKind::kClosed:
       server_.control.Close();  // SIGCHLD follows
       break;
     case ControlKind::kOpened:
+      if (!session_.lock.valid()) session_.lock = std::move(message.fd);
       OnOpened();
       break;
     case ControlKind::kServing:
@@ -122,8 +123,15 @@ void Supervisor::OnMessage(const ControlMessage& message) {
     case ControlKind::kFailed:
       server_failure_ = message.text();
       break;
+    case ControlKind::kAlive:
+      ping_unanswered_ = false;
+      missed_pings_ = 0;
+      if (systemd_.watchdog().count() > 0) systemd_.Tell("WATCHDOG=1");
+      break;
     case ControlKind::kAttach:
     case ControlKind::kStop:
+    case ControlKind::kDrain:
+    case ControlKind::kPing:
       LogError("the server sent a message of the supervisor's");
       break;
   }
@@ -171,8 +179,12 @@ Status Supervisor::AnswerInit() {
 }
 
 void Supervisor::OnServing() {
-  served_since_ = std::chrono::steady_clock::now();
-  if (phase_ != Phase::kMounted) return;  // a later server
+  served_since_ = SteadyClock::now();
+  serving_ = true;
+  ping_unanswered_ = false;
+  missed_pings_ = 0;
+  next_ping_ = served_since_;
+  if (phase_ != Phase::kMounted) return OnNewServerServes();
   const Status answered = AnswerInit();
   if (!answered.ok()) {
     server_failure_ = answered.context();
@@ -180,6 +192,13 @@ void Supervisor::OnServing() {
     return TellServerToStop();
   }
   phase_ = Phase::kServing;
+  Result<ControlSocket> control = ControlSocket::Create(session_.place.store);
+  if (control.ok()) {
+    control_socket_ = std::move(*control);
+  } else {
+    LogWarn("cairn restart and cairn upgrade will not work: {}", control.status().context());
+  }
+  systemd_.Tell("READY=1");
   if (report_.in_background()) {
     const std::string& log = session_.options.log;
     LetGoOfTerminal(log.empty() ? session_.place.store + "/log" : log);
@@ -205,6 +224,8 @@ void Supervisor::OnChildren() {
       OnServerEnd(state);
     } else if (pid == unmount_pid_) {
       OnUnmountEnd(state);
+    } else if (replacement_ && pid == replacement_->probe.pid) {
+      OnProbeEnd(state);
     }
   }
 }
@@ -219,34 +240,19 @@ void Supervisor::OnServerEnd(int wait_state) {
     AbandonMount();
     return End(1, reason);
   }
+  serving_ = false;
   const bool connected = session_.fuse.valid() && IsConnected(session_.fuse.get());
   if (phase_ == Phase::kServing && connected) {
+    if (OnDrained(wait_state) || OnNewServerFailed(reason)) return;
     LogError("{}", reason);
-    if (!clean && ReplaceServer()) return;
+    if (!clean && ReplaceDeadServer(wait_state)) return;
+    LogError("the mount ends: programs that use it get ENOTCONN from here on");
     AbandonMount();
     return End(1, reason);
   }
   if (!clean) LogError("{}", reason);
   AbandonMount();
   End(clean ? 0 : 1, reason);
-}
-
-bool Supervisor::ReplaceServer() {
-  // A server that said why it ended would only say so again.
-  if (!session_.options.replace_server || !server_failure_.empty()) return false;
-  const bool quick = std::chrono::steady_clock::now() - served_since_ < kQuickDeath;
-  quick_deaths_ = quick ? quick_deaths_ + 1 : 0;
-  if (quick_deaths_ > kMostQuickDeaths) {
-    LogError("{} servers in a row died at once: giving up", quick_deaths_);
-    return false;
-  }
-  const Status started = StartServer();
-  if (!started.ok()) {
-    LogError("no new server: {}", started.context());
-    return false;
-  }
-  LogWarn("server {} takes over", session_.generation);
-  return true;
 }
 
 void Supervisor::BeginStop() {
@@ -257,6 +263,10 @@ void Supervisor::BeginStop() {
     return TellServerToStop();
   }
   phase_ = Phase::kStopping;
+  systemd_.Tell("STOPPING=1");
+  if (replacement_) FinishReplacement("the mount is ending");
+  // A server that was held back is needed once more, for what the kernel still writes.
+  if (server_.pid < 0) restart_at_ = SteadyClock::now();
   const Result<pid_t> pid = StartUnmountProcess(session_);
   if (!pid.ok()) {
     LogError("unmounting: {}", pid.status().context());
@@ -301,6 +311,8 @@ void Supervisor::AbandonMount() {
 void Supervisor::End(int exit_code, std::string_view reason) {
   phase_ = Phase::kEnded;
   exit_code_ = exit_code;
+  if (replacement_) FinishReplacement(reason.empty() ? "the mount has ended" : reason);
+  control_socket_.Close();
   if (exit_code != 0) report_.Fail(reason);
 }
 

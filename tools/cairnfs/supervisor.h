@@ -1,20 +1,25 @@
-// Supervisor: the process that owns a mount. It mounts, keeps the descriptor, the INIT request and
-// the journal's memory, and starts, watches and ends the server. It has one thread, holds no lock
-// of the store and does nothing else: it is the part that must not fail.
+// Supervisor: the process that owns a mount. It mounts, keeps the descriptor, the INIT request, the
+// store's lock and the memory that outlives servers, and starts, watches and replaces the server.
+// It has one thread and does nothing else: it is the part that must not fail.
 //
-// It sits in one poll(2) for: a message of the server, the end of a child, a signal.
+// It sits in one poll(2) for: a message of the server, the end of a child, a signal, somebody who
+// wants a restart or an upgrade, and the time of what is due.
 #ifndef CAIRN_TOOLS_CAIRNFS_SUPERVISOR_H_
 #define CAIRN_TOOLS_CAIRNFS_SUPERVISOR_H_
 
+#include <array>
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "src/base/status.h"
 #include "src/base/unique_fd.h"
+#include "tools/cairnfs/control_socket.h"
 #include "tools/cairnfs/daemon.h"
 #include "tools/cairnfs/mount_session.h"
 #include "tools/cairnfs/server_process.h"
+#include "tools/cairnfs/systemd.h"
 
 namespace cairn {
 
@@ -28,6 +33,29 @@ class Supervisor {
   int Run();
 
  private:
+  using SteadyClock = std::chrono::steady_clock;
+  using TimePoint = SteadyClock::time_point;
+  static constexpr TimePoint kNever = TimePoint::max();
+
+  // A replacement of the server that somebody asked for, from the question to the answer.
+  struct Replacement {
+    enum class Stage {
+      kProbing,      // the new program says whether it fits
+      kWaiting,      // for a server that serves
+      kDraining,     // the old server ends
+      kStarting,     // the new server comes up
+      kFallingBack,  // it did not: the old program comes up again
+    };
+    Stage stage = Stage::kWaiting;
+    bool upgrade = false;
+    UniqueFd client;
+    UniqueFd binary;  // of an upgrade
+    ProbeProcess probe;
+    std::string trouble;          // why the new program does not serve
+    TimePoint drained_at;         // when the old server was told to end
+    TimePoint deadline = kNever;  // of the stage
+  };
+
   enum class Phase {
     kOpening,  // the first server opens the store; nothing is mounted
     kMounted,  // mounted, the server is on its way to serving
@@ -37,13 +65,14 @@ class Supervisor {
   };
 
   Status Start();
-  Status StartServer();
+  Status StartServer(const UniqueFd& binary);
   Status Mount();
   Status AnswerInit();
   void Loop();
+  void Wait();
 
   void OnControl();
-  void OnMessage(const ControlMessage& message);
+  void OnMessage(ControlMessage& message);
   void OnOpened();
   void OnServing();
   void OnSignals();
@@ -53,8 +82,23 @@ class Supervisor {
 
   void BeginStop();
   void TellServerToStop();
-  // Another server for the same mount, when that is wanted and makes sense.
-  bool ReplaceServer();
+
+  // supervisor_replace.cc
+  // Another server in the place of one that died, when that is wanted and makes sense.
+  bool ReplaceDeadServer(int wait_state);
+  void OnClient();
+  void OnProbeEnd(int wait_state);
+  void BeginDrain();
+  // The server is gone that was to make way. False when that is no business of a replacement's.
+  bool OnDrained(int wait_state);
+  bool OnNewServerFailed(const std::string& reason);
+  void OnNewServerServes();
+  void FinishReplacement(std::string_view trouble);
+  // What is due; and when the next is.
+  void Tick();
+  TimePoint NextTick() const;
+  void Watch(TimePoint now);
+
   // Cuts the mount off: programs get ENOTCONN from here on.
   void AbandonMount();
   // Ends with `exit_code`; `reason` is reported if the start is still being waited for.
@@ -65,11 +109,21 @@ class Supervisor {
   Phase phase_ = Phase::kOpening;
   int exit_code_ = 1;
   ServerProcess server_;
+  bool serving_ = false;        // the server said that it serves, and was not told to end
   std::string server_failure_;  // what the server said before it ended
   pid_t unmount_pid_ = -1;
   UniqueFd signals_;
-  std::chrono::steady_clock::time_point served_since_;
-  int quick_deaths_ = 0;
+  ControlSocket control_socket_;
+  std::optional<Replacement> replacement_;
+  Systemd systemd_;
+
+  TimePoint served_since_;
+  int short_lives_ = 0;            // servers in a row that died soon
+  TimePoint restart_at_ = kNever;  // the next server is held back until then
+
+  TimePoint next_ping_ = kNever;
+  bool ping_unanswered_ = false;
+  int missed_pings_ = 0;
 };
 
 }  // namespace cairn

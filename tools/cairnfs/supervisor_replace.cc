@@ -1,0 +1,239 @@
+// How a Supervisor replaces its server: one that died, one that hangs, and one that somebody wants
+// to restart or to upgrade.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "src/base/log.h"
+#include "tools/cairnfs/supervisor.h"
+
+namespace cairn {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// A server that crashes sooner than this after it began to serve is likely to do it again, by a
+// request that each is sent. One that somebody kills is given less time: it did nothing wrong.
+constexpr milliseconds kShortLife{5000};
+constexpr milliseconds kShortLifeIfKilled{50};
+constexpr int kMostCrashes = 10;
+constexpr int kMostKills = 100;
+// After so many short lives each next server waits twice as long.
+constexpr int kFreeRestarts = 2;
+constexpr milliseconds kFirstDelay{10};
+constexpr milliseconds kLongestDelay{1000};
+
+// How long a program may take to say whether it fits, and a server to end in order. One that takes
+// longer is killed, which nothing acknowledged is lost by.
+constexpr seconds kProbeLimit{10};
+constexpr seconds kDrainLimit{60};
+
+// A server is asked so often within its time. As many answers must be missing in a row, counted by
+// the supervisor's own turns, so that a machine that was stopped raises no alarm.
+constexpr int kPingsInTime = 5;
+
+bool WasKilled(int wait_state) {
+  return WIFSIGNALED(wait_state) && WTERMSIG(wait_state) == SIGKILL;
+}
+
+bool EndedWell(int wait_state) { return WIFEXITED(wait_state) && WEXITSTATUS(wait_state) == 0; }
+
+}  // namespace
+
+bool Supervisor::ReplaceDeadServer(int wait_state) {
+  // A server that said why it ended would only say so again.
+  if (!session_.options.replace_server || !server_failure_.empty()) return false;
+  const bool killed = WasKilled(wait_state);
+  const TimePoint now = SteadyClock::now();
+  const bool was_short = now - served_since_ < (killed ? kShortLifeIfKilled : kShortLife);
+  short_lives_ = was_short ? short_lives_ + 1 : 0;
+  if (short_lives_ > (killed ? kMostKills : kMostCrashes)) {
+    LogError("{} servers in a row died soon after they began to serve: giving up", short_lives_);
+    return false;
+  }
+  ++session_.restarts;
+  restart_at_ = now;
+  if (!killed && short_lives_ > kFreeRestarts) {
+    const int doublings = std::min(short_lives_ - kFreeRestarts - 1, 10);
+    restart_at_ += std::min(kFirstDelay * (1 << doublings), kLongestDelay);
+  }
+  Tick();
+  return phase_ != Phase::kEnded;
+}
+
+void Supervisor::OnClient() {
+  Result<ControlRequest> request = control_socket_.Accept();
+  if (!request.ok()) return LogWarn("{}", request.status().context());
+  const auto refuse = [&](std::string_view reason) {
+    AnswerClient(request->client, fmt::format("failed {}", reason));
+  };
+  const bool upgrade = request->verb == "upgrade";
+  if (!upgrade && request->verb != "restart") return refuse("the supervisor does not know that");
+  if (phase_ != Phase::kServing) return refuse("the mount is ending");
+  if (!session_.options.replace_server) return refuse("this mount's server cannot be replaced");
+  if (replacement_) return refuse("the server is being replaced already");
+  Replacement replacement;
+  replacement.upgrade = upgrade;
+  if (upgrade) {
+    replacement.binary = UniqueFd(open(request->path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!replacement.binary.valid()) {
+      return refuse(Status::FromErrno(errno, request->path).context());
+    }
+    Result<ProbeProcess> probe = StartProbe(session_, replacement.binary);
+    if (!probe.ok()) return refuse(probe.status().context());
+    replacement.probe = std::move(*probe);
+    replacement.stage = Replacement::Stage::kProbing;
+    replacement.deadline = SteadyClock::now() + kProbeLimit;
+  }
+  replacement.client = std::move(request->client);
+  replacement_ = std::move(replacement);
+  LogInfo("{} asked for{}", request->verb, upgrade ? ": " + request->path : std::string());
+  if (!upgrade) BeginDrain();
+}
+
+void Supervisor::OnProbeEnd(int wait_state) {
+  const Status fits = JudgeProbe(session_, replacement_->probe, wait_state);
+  replacement_->probe.pid = -1;
+  if (!fits.ok()) return FinishReplacement(fits.context());
+  BeginDrain();
+}
+
+void Supervisor::BeginDrain() {
+  replacement_->deadline = kNever;
+  replacement_->stage = Replacement::Stage::kWaiting;
+  if (!serving_) return;
+  const Status sent = server_.control.Send(ControlKind::kDrain);
+  if (!sent.ok()) return;  // it is dead: its successor drains
+  serving_ = false;
+  replacement_->stage = Replacement::Stage::kDraining;
+  replacement_->drained_at = SteadyClock::now();
+  replacement_->deadline = replacement_->drained_at + kDrainLimit;
+}
+
+bool Supervisor::OnDrained(int wait_state) {
+  if (!replacement_ || replacement_->stage != Replacement::Stage::kDraining) return false;
+  if (!EndedWell(wait_state)) {
+    LogError("the server did not end in order{}{}", server_failure_.empty() ? "" : ": ",
+             server_failure_);
+    ++session_.restarts;
+  }
+  replacement_->deadline = kNever;
+  replacement_->stage = Replacement::Stage::kStarting;
+  if (replacement_->upgrade) ++session_.upgrades;
+  const Status started =
+      StartServer(replacement_->upgrade ? replacement_->binary : session_.binary);
+  if (started.ok()) return true;
+  return OnNewServerFailed(started.context());
+}
+
+bool Supervisor::OnNewServerFailed(const std::string& reason) {
+  if (!replacement_ || replacement_->stage != Replacement::Stage::kStarting) return false;
+  if (!replacement_->upgrade) return false;
+  LogError("the new program does not serve ({}): the old one goes on", reason);
+  --session_.upgrades;
+  replacement_->trouble = reason;
+  replacement_->stage = Replacement::Stage::kFallingBack;
+  const Status started = StartServer(session_.binary);
+  if (!started.ok()) LogError("no new server: {}", started.context());
+  return started.ok();
+}
+
+void Supervisor::OnNewServerServes() {
+  LogInfo("server {} has taken over", session_.generation);
+  if (!replacement_) return;
+  switch (replacement_->stage) {
+    case Replacement::Stage::kWaiting:
+      return BeginDrain();
+    case Replacement::Stage::kStarting:
+      if (replacement_->upgrade) session_.binary = std::move(replacement_->binary);
+      return FinishReplacement({});
+    case Replacement::Stage::kFallingBack:
+      return FinishReplacement("the new program does not serve, and the old one goes on: " +
+                               replacement_->trouble);
+    case Replacement::Stage::kProbing:
+    case Replacement::Stage::kDraining:
+      return;
+  }
+}
+
+// An empty `trouble`: it is done.
+void Supervisor::FinishReplacement(std::string_view trouble) {
+  if (replacement_->probe.pid > 0) kill(replacement_->probe.pid, SIGKILL);
+  if (trouble.empty()) {
+    const auto pause =
+        std::chrono::duration<double, std::milli>(SteadyClock::now() - replacement_->drained_at);
+    AnswerClient(replacement_->client,
+                 fmt::format(R"(ok {{"server_pid":{},"supervisor_pid":{},"server_generation":{},)"
+                             R"("restarts":{},"upgrades":{},"pause_ms":{:.1f}}})",
+                             server_.pid, getpid(), session_.generation, session_.restarts,
+                             session_.upgrades, pause.count()));
+  } else {
+    LogError("the server was not replaced: {}", trouble);
+    AnswerClient(replacement_->client, fmt::format("failed {}", trouble));
+  }
+  replacement_.reset();
+}
+
+Supervisor::TimePoint Supervisor::NextTick() const {
+  TimePoint next = restart_at_;
+  if (replacement_) next = std::min(next, replacement_->deadline);
+  if (serving_) next = std::min(next, next_ping_);
+  return next;
+}
+
+void Supervisor::Tick() {
+  const TimePoint now = SteadyClock::now();
+  if (now >= restart_at_) {
+    restart_at_ = kNever;
+    const Status started = StartServer(session_.binary);
+    if (!started.ok()) {
+      LogError("no new server: {}", started.context());
+      AbandonMount();
+      return End(1, started.context());
+    }
+    LogWarn("server {} takes over", session_.generation);
+  }
+  if (replacement_ && now >= replacement_->deadline) {
+    replacement_->deadline = kNever;
+    if (replacement_->stage == Replacement::Stage::kProbing) {
+      FinishReplacement("the new program does not say whether it fits");
+    } else {
+      LogError("the server does not end in order: it is killed");
+      kill(server_.pid, SIGKILL);
+    }
+  }
+  if (serving_ && now >= next_ping_) Watch(now);
+}
+
+void Supervisor::Watch(TimePoint now) {
+  using std::chrono::microseconds;
+  const microseconds limit = session_.options.watchdog;
+  microseconds interval = limit / kPingsInTime;
+  if (systemd_.watchdog().count() > 0) {
+    const microseconds half = systemd_.watchdog() / 2;
+    interval = interval.count() > 0 ? std::min(interval, half) : half;
+  }
+  if (interval.count() == 0) {
+    next_ping_ = kNever;
+    return;
+  }
+  next_ping_ = now + interval;
+  if (ping_unanswered_) ++missed_pings_;
+  if (limit.count() > 0 && interval * missed_pings_ >= limit) {
+    LogError("the server answers nothing any more: it is killed");
+    serving_ = false;
+    kill(server_.pid, SIGKILL);
+    return;
+  }
+  ping_unanswered_ = true;
+  const Status sent = server_.control.Send(ControlKind::kPing);
+  if (!sent.ok()) LogError("{}", sent.context());  // its end follows
+}
+
+}  // namespace cairn
