@@ -10,10 +10,12 @@
 namespace cairn {
 namespace {
 
-constexpr uint64_t kMagic = 0x314c4e4a4e524943;  // "CIRNJNL1"
+constexpr uint64_t kMagic = 0x324c4e4a4e524943;  // "CIRNJNL2"
 constexpr size_t kHeaderSize = 4096;
 // At each half's end, for kForget alone: it is needed most when there is no room.
 constexpr size_t kForgetSlots = 64;
+// So many slots behind the last one are looked at: none may hold an entry.
+constexpr size_t kLookBehind = 64;
 
 }  // namespace
 
@@ -22,7 +24,8 @@ constexpr size_t kForgetSlots = 64;
 struct IndexJournal::Header {
   uint64_t magic;
   uint8_t store_uuid[16];
-  uint64_t generation[2];
+  // Generation << 32 | how many entries are whole, changed in one store; 0: the half is empty.
+  uint64_t half[2];
 };
 
 // `state` is written last, in one store: 0 or another generation's is "no entry here".
@@ -35,6 +38,15 @@ IndexJournal::IndexJournal(std::span<std::byte> region, size_t slots_per_half)
     : region_(region), slots_per_half_(slots_per_half) {}
 
 IndexJournal::Header& IndexJournal::header() { return *reinterpret_cast<Header*>(region_.data()); }
+
+uint64_t IndexJournal::Generation(uint64_t half) { return header().half[half] >> 32; }
+
+uint64_t IndexJournal::Used(uint64_t half) { return header().half[half] & 0xffffffff; }
+
+void IndexJournal::SetHalf(uint64_t half, uint64_t generation, uint64_t used) {
+  std::atomic_ref<uint64_t>(header().half[half])
+      .store(generation << 32 | used, std::memory_order_release);
+}
 
 IndexJournal::Slot& IndexJournal::SlotAt(uint64_t half, size_t number) {
   auto* slots = reinterpret_cast<Slot*>(region_.data() + kHeaderSize);
@@ -58,8 +70,8 @@ Result<std::unique_ptr<IndexJournal>> IndexJournal::Open(std::span<std::byte> re
   Header& header = journal->header();
   if (header.magic == 0) {
     std::memcpy(header.store_uuid, store_uuid.data(), store_uuid.size());
-    header.generation[0] = 1;
-    header.generation[1] = 0;
+    header.half[0] = uint64_t{1} << 32;
+    header.half[1] = 0;
     header.magic = kMagic;
     return journal;
   }
@@ -72,53 +84,57 @@ Result<std::unique_ptr<IndexJournal>> IndexJournal::Open(std::span<std::byte> re
   return journal;
 }
 
-Result<bool> IndexJournal::Holds(const Slot& slot, uint64_t generation) {
-  if (slot.state == 0 || slot.state >> 48 != (generation & 0xffff)) {
-    return false;  // never used, being written, or of an earlier use of this half
-  }
-  if (slot.state == StateOf(slot, generation)) return true;
-  return Status(Code::kCorrupt, "index journal: an entry's checksum does not match");
+bool IndexJournal::Holds(const Slot& slot, uint64_t generation) {
+  return slot.state != 0 && slot.state == StateOf(slot, generation);
 }
 
 Status IndexJournal::Replay(const std::function<void(const JournalEntry&)>& sink) {
-  const uint64_t generations[2] = {header().generation[0], header().generation[1]};
-  const uint64_t older = generations[0] <= generations[1] ? 0 : 1;
+  const uint64_t older = Generation(0) <= Generation(1) ? 0 : 1;
   for (const uint64_t half : {older, 1 - older}) {
-    if (generations[half] == 0) continue;
-    bool ended = false;
-    for (size_t number = 0; number < slots_per_half_; ++number) {
-      const Slot& slot = SlotAt(half, number);
-      CAIRN_ASSIGN_OR_RETURN(const bool holds, Holds(slot, generations[half]));
-      if (!holds) {
-        ended = true;
-        continue;
-      }
-      // Slots fill one after the other, and only the last can have been left unfinished.
-      if (ended) return Status(Code::kCorrupt, "index journal: an entry behind the last one");
-      JournalEntry entry;
-      entry.kind = static_cast<JournalKind>(slot.state >> 32 & 0xffff);
-      std::memcpy(entry.fields, slot.fields, sizeof(slot.fields));
-      if (entry.kind != JournalKind::kBlocks && entry.kind != JournalKind::kSize &&
-          entry.kind != JournalKind::kForget) {
-        return Status(Code::kCorrupt, "index journal: an entry of an unknown kind");
-      }
-      sink(entry);
+    if (header().half[half] == 0) continue;
+    CAIRN_RETURN_IF_ERROR(ReplayHalf(half, Generation(half), sink));
+  }
+  return Status::Ok();
+}
+
+Status IndexJournal::ReplayHalf(uint64_t half, uint64_t generation,
+                                const std::function<void(const JournalEntry&)>& sink) {
+  const uint64_t used = Used(half);
+  if (generation == 0 || used > slots_per_half_) {
+    return Status(Code::kCorrupt, "index journal: a half counts what it cannot hold");
+  }
+  // One more may be whole without having been counted, or acknowledged.
+  const size_t end = std::min<size_t>(used + 1, slots_per_half_);
+  for (size_t number = 0; number < end; ++number) {
+    const Slot& slot = SlotAt(half, number);
+    if (!Holds(slot, generation)) {
+      if (number == used) break;
+      return Status(Code::kCorrupt, "index journal: an entry's checksum does not match");
     }
+    JournalEntry entry;
+    entry.kind = static_cast<JournalKind>(slot.state >> 32 & 0xffff);
+    std::memcpy(entry.fields, slot.fields, sizeof(slot.fields));
+    if (entry.kind != JournalKind::kBlocks && entry.kind != JournalKind::kSize &&
+        entry.kind != JournalKind::kForget) {
+      return Status(Code::kCorrupt, "index journal: an entry of an unknown kind");
+    }
+    sink(entry);
+  }
+  for (size_t number = end; number < std::min(end + kLookBehind, slots_per_half_); ++number) {
+    if (!Holds(SlotAt(half, number), generation)) continue;
+    return Status(Code::kCorrupt, "index journal: an entry behind the last one");
   }
   return Status::Ok();
 }
 
 void IndexJournal::Clear() {
   MutexLock lock(mu_);
-  Header& head = header();
   // A killed process may leave this at any point, and older entries must never be found without
   // the newer ones: the older half dies first, then the newer one's entries become those of an
-  // earlier generation, and only then is anything wiped.
-  const uint64_t older = head.generation[0] <= head.generation[1] ? 0 : 1;
-  const uint64_t next = head.generation[1 - older] + 2;
-  std::atomic_ref<uint64_t>(head.generation[older]).store(0, std::memory_order_seq_cst);
-  std::atomic_ref<uint64_t>(head.generation[1 - older]).store(next, std::memory_order_seq_cst);
-  std::memset(region_.data() + kHeaderSize, 0, region_.size() - kHeaderSize);
+  // earlier generation. Nothing is wiped: pages that were never touched stay so.
+  const uint64_t older = Generation(0) <= Generation(1) ? 0 : 1;
+  SetHalf(older, 0, 0);
+  SetHalf(1 - older, Generation(1 - older) + 2, 0);
   active_ = 1 - older;
   used_ = 0;
   sealed_ = false;
@@ -138,10 +154,11 @@ bool IndexJournal::Append(const JournalEntry& entry) {
   Slot named{};
   std::memcpy(named.fields, entry.fields, sizeof(named.fields));
   named.state = static_cast<uint64_t>(entry.kind) << 32;
-  const uint64_t state = StateOf(named, header().generation[active_]);
+  const uint64_t generation = Generation(active_);
+  const uint64_t state = StateOf(named, generation);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   std::atomic_ref<uint64_t>(slot.state).store(state, std::memory_order_release);
-  ++used_;
+  SetHalf(active_, generation, ++used_);
   return true;
 }
 
@@ -154,16 +171,9 @@ int IndexJournal::FillPercent() {
 bool IndexJournal::Seal() {
   MutexLock lock(mu_);
   if (sealed_ || used_ == 0) return false;
-  Header& head = header();
   const uint64_t other = 1 - active_;
-  const uint64_t generation = head.generation[active_] + 1;
-  // A slot tells its generation by 16 bits. Wiping each half once in 2^15 generations keeps any two
-  // that meet in a half from being mistaken for each other.
-  if ((generation & 0x7fff) < 2) {
-    std::memset(static_cast<void*>(&SlotAt(other, 0)), 0, slots_per_half_ * sizeof(Slot));
-  }
-  // A generation that is not 0 makes the half live; its slots are of older ones, hence empty.
-  std::atomic_ref<uint64_t>(head.generation[other]).store(generation, std::memory_order_release);
+  // Its slots are of older generations, hence empty.
+  SetHalf(other, Generation(active_) + 1, 0);
   active_ = other;
   used_ = 0;
   sealed_ = true;
@@ -173,7 +183,7 @@ bool IndexJournal::Seal() {
 void IndexJournal::Release() {
   MutexLock lock(mu_);
   CAIRN_CHECK(sealed_);
-  std::atomic_ref<uint64_t>(header().generation[1 - active_]).store(0, std::memory_order_release);
+  SetHalf(1 - active_, 0, 0);
   sealed_ = false;
 }
 

@@ -57,8 +57,8 @@ class IndexJournal {
   static Result<std::unique_ptr<IndexJournal>> Open(std::span<std::byte> region,
                                                     std::span<const uint8_t, 16> store_uuid);
 
-  // Calls `sink` for each entry, oldest first. kCorrupt at the first damaged one. An entry that was
-  // being written when the server died was never acknowledged and is passed over.
+  // Calls `sink` for each entry, oldest first. kCorrupt at the first damaged or missing one. An
+  // entry that was being written when the server died was never acknowledged and is passed over.
   // REQUIRES: no append yet.
   Status Replay(const std::function<void(const JournalEntry&)>& sink);
   // Forgets everything. REQUIRES: what Replay gave is durable; nothing is appended meanwhile.
@@ -81,11 +81,15 @@ class IndexJournal {
   IndexJournal(std::span<std::byte> region, size_t slots_per_half);
 
   Header& header();
+  uint64_t Generation(uint64_t half);
+  uint64_t Used(uint64_t half);
+  void SetHalf(uint64_t half, uint64_t generation, uint64_t used);
   Slot& SlotAt(uint64_t half, size_t number);
   static uint64_t StateOf(const Slot& slot, uint64_t generation);
-  // Whether `slot` holds an entry of `generation`; kCorrupt when it holds neither that nor an
-  // older one nor nothing.
-  Result<bool> Holds(const Slot& slot, uint64_t generation);
+  // Whether `slot` holds a whole entry of `generation`.
+  static bool Holds(const Slot& slot, uint64_t generation);
+  Status ReplayHalf(uint64_t half, uint64_t generation,
+                    const std::function<void(const JournalEntry&)>& sink);
 
   const std::span<std::byte> region_;
   const size_t slots_per_half_;
