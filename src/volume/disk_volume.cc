@@ -48,7 +48,11 @@ Status DiskVolume::LoadState() {
   }
   CAIRN_ASSIGN_OR_RETURN(BranchRecord branch, index.GetBranch(record.branch));
   if (branch.trimmed_crash >= context_.store->crash_count()) return Status::Ok();
-  CAIRN_RETURN_IF_ERROR(TrimBehindEnd());
+  // While programs wait for a server that took over, making it durable would be to write all out
+  // that the last one left. So it is done again when the volume is next loaded.
+  const bool durably = !context_.store->extents().has_unsynced_past();
+  CAIRN_RETURN_IF_ERROR(TrimBehindEnd(durably));
+  if (!durably) return Status::Ok();
   branch.trimmed_crash = context_.store->crash_count();
   IndexBatch batch;
   batch.PutBranch(record.branch, branch);
@@ -57,7 +61,7 @@ Status DiskVolume::LoadState() {
 
 // A write behind the end that was not acknowledged may have left bytes there whose size never
 // became durable. They must not show when the volume grows later.
-Status DiskVolume::TrimBehindEnd() {
+Status DiskVolume::TrimBehindEnd(bool durably) {
   const uint64_t size = size_.load();
   CAIRN_RETURN_IF_ERROR(UnsealFrom(ChunkIndex(ChunkCount(size))));
   IndexBatch batch;
@@ -70,7 +74,7 @@ Status DiskVolume::TrimBehindEnd() {
     const uint64_t begin = number == SegmentOf(size).value() ? OffsetInSegment(size) : 0;
     if (begin >= file->size()) continue;
     CAIRN_RETURN_IF_ERROR(file->PunchHole(begin, file->size() - begin));
-    CAIRN_RETURN_IF_ERROR(file->Sync());
+    if (durably) CAIRN_RETURN_IF_ERROR(file->Sync());
   }
   return Status::Ok();
 }

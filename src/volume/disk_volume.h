@@ -114,7 +114,7 @@ class DiskVolume final : public Volume {
   DiskVolume(VolumeContext& context, InodeId inode);
   Status LoadState() CAIRN_NO_THREAD_SAFETY_ANALYSIS;
   // Removes what a crash may have left behind the volume's end.
-  Status TrimBehindEnd() CAIRN_NO_THREAD_SAFETY_ANALYSIS;
+  Status TrimBehindEnd(bool durably) CAIRN_NO_THREAD_SAFETY_ANALYSIS;
   Status LoadLeaf(uint64_t number, ChunkLeaf& leaf);
   static ChunkRange RangeAt(uint64_t offset, uint64_t end);
   Mutex& ChunkLock(ChunkIndex chunk) { return chunk_locks_[chunk.value() % kChunkLocks]; }

@@ -62,14 +62,30 @@ Result<ExtentFile*> ExtentSet::Lower(const ExtentId& id) {
   return pointer;
 }
 
+Status ExtentSet::OpenAll() {
+  std::vector<std::pair<ExtentId, bool>> files;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [id, size] : known_sizes_) {
+      files.emplace_back(id, id == HeadId(id.segment));
+    }
+  }
+  for (const auto& [id, head] : files) {
+    auto file = head ? OpenHead(id.segment, ExtentStore::Mode::kMustExist) : Lower(id);
+    // A file that is missing or short has nothing to sync; who reads there is told.
+    if (!file.ok() && file.status().code() != Code::kCorrupt) return std::move(file).status();
+  }
+  return Status::Ok();
+}
+
 Result<std::vector<ExtentSet::Recorded>> ExtentSet::Sync(IndexBatch& batch) {
+  const bool unsynced_past = store_.has_unsynced_past();
+  if (unsynced_past) CAIRN_RETURN_IF_ERROR(OpenAll());
   std::vector<std::pair<ExtentId, std::shared_ptr<ExtentFile>>> files;
   {
     MutexLock lock(mu_);
     for (const auto& [id, file] : open_) {
-      if (id.branch == head_level_.branch && id.epoch == head_level_.epoch) {
-        files.emplace_back(id, file);
-      }
+      if (unsynced_past || id == HeadId(id.segment)) files.emplace_back(id, file);
     }
   }
   std::vector<Recorded> recorded;
@@ -78,6 +94,7 @@ Result<std::vector<ExtentSet::Recorded>> ExtentSet::Sync(IndexBatch& batch) {
     const uint64_t size = file->size();
     CAIRN_RETURN_IF_ERROR(file->Sync());
     MutexLock lock(mu_);
+    if (id != HeadId(id.segment)) continue;
     const auto known = known_sizes_.find(id);
     if (known != known_sizes_.end() && known->second >= size) continue;
     batch.PutExtent(id, size);

@@ -65,6 +65,8 @@ class ExtentSet {
   Result<uint64_t> AllocatedBytes();
 
  private:
+  // All files that the index knows of, in case that an earlier server left them unsynced.
+  Status OpenAll();
   Result<ExtentFile*> OpenHead(SegmentIndex segment, ExtentStore::Mode mode);
   ExtentId HeadId(SegmentIndex segment) const CAIRN_REQUIRES(mu_) {
     return {head_level_.branch, head_level_.epoch, segment};

@@ -71,6 +71,11 @@ std::function<void()> Maintenance::Guarded(std::shared_ptr<Gatekeeper> gatekeepe
 
 Status Maintenance::Start(bool takes_over) {
   if (context_.read_only) return Status::Ok();
+  Post([this] {
+    const Status status = context_.store->SyncPast();
+    // Each volume syncs its own files then, and the store is not closed cleanly.
+    if (!status.ok()) LogError("syncing what earlier servers wrote: {}", status.ToString());
+  });
   Index& index = context_.store->index();
   std::vector<BranchId> dead;
   CAIRN_RETURN_IF_ERROR(index.ForEachDeadBranch([&](BranchId branch) {
@@ -146,7 +151,9 @@ Status Maintenance::FlushLocked() {
 }
 
 Status Maintenance::SyncAll() {
-  Status first_failure = FlushIndex();
+  Status first_failure = context_.store->SyncPast();
+  const Status flushed = FlushIndex();
+  if (first_failure.ok()) first_failure = flushed;
   for (const auto& volume : table_.All()) {
     Status status = volume->Health();
     if (status.code() == Code::kStale) continue;  // removed meanwhile

@@ -166,7 +166,8 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
   }
   auto file = std::make_shared<ExtentFile>(
       env_, DirectoryOf(id.branch), std::move(*opened),
-      ExtentFile::Origin{.created = created, .known = known_size > 0}, info.size);
+      ExtentFile::Origin{.created = created, .known = known_size > 0 && !has_unsynced_past()},
+      info.size);
   // Forget files that nobody holds any more, now and then.
   if (open_.size() >= 64 && (open_.size() & (open_.size() - 1)) == 0) {
     std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });

@@ -104,7 +104,13 @@ class ExtentFile {
 class ExtentStore {
  public:
   // `dir` was made by Format. `env` outlives the store.
-  ExtentStore(Env& env, std::string dir) : env_(env), dir_(std::move(dir)) {}
+  // `unsynced_past`: another process may have written to any file and not synced it.
+  ExtentStore(Env& env, std::string dir, bool unsynced_past = false)
+      : env_(env), dir_(std::move(dir)), unsynced_past_(unsynced_past) {}
+
+  // While there is one, each file that is opened counts as dirty, and its name as not durable.
+  bool has_unsynced_past() const { return unsynced_past_.load(std::memory_order_acquire); }
+  void PastIsSynced() { unsynced_past_.store(false, std::memory_order_release); }
 
   // Makes the folders; for a new store.
   static Status Format(Env& env, const std::string& dir);
@@ -129,6 +135,7 @@ class ExtentStore {
 
   Env& env_;
   const std::string dir_;
+  std::atomic<bool> unsynced_past_;
 
   Mutex mu_;
   std::map<ExtentId, std::weak_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);

@@ -76,7 +76,8 @@ Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& 
   CAIRN_RETURN_IF_ERROR(store->TakeLock(options));
   CAIRN_RETURN_IF_ERROR(store->ReadOrFormat(options));
   CAIRN_RETURN_IF_ERROR(store->OpenIndex(options));
-  store->extents_ = std::make_unique<ExtentStore>(env, dir + "/extents");
+  const bool unsynced_past = options.takes_over && !store->was_clean_;
+  store->extents_ = std::make_unique<ExtentStore>(env, dir + "/extents", unsynced_past);
   return store;
 }
 
@@ -163,7 +164,9 @@ Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
   if (!was_clean_) {
     // What the last process wrote and did not sync is still in the page cache when only the process
     // died. Nobody here knows of it, so no later fsync would cover it: it becomes durable now.
-    CAIRN_RETURN_IF_ERROR(env_.SyncFilesystem(dir_));
+    // All of it is much to wait for while programs wait for their server, and the index needs to be
+    // sure of its own files only: all others come before what depends on them.
+    CAIRN_RETURN_IF_ERROR(options.takes_over ? SyncIndexFiles() : env_.SyncFilesystem(dir_));
   }
   CAIRN_RETURN_IF_ERROR(RepairLogTails(env_, index_dir));
   reserve_ = std::make_unique<SpaceReserve>(env_, dir_, dir_ + "/reserve");
@@ -182,6 +185,27 @@ Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
   if (root.ok()) return Status::Ok();
   if (root.status().code() != Code::kNotFound) return std::move(root).status();
   return Status(Code::kCorrupt, index_dir + ": the root directory's record is missing");
+}
+
+// Tables were synced before anything referred to them. LevelDB reads the rest to open, and writes
+// what it finds there anew.
+Status WarmStore::SyncIndexFiles() {
+  const std::string index_dir = dir_ + "/index";
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env_.List(index_dir));
+  for (const std::string& name : names) {
+    if (name.ends_with(".ldb") || name.ends_with(".sst")) continue;
+    CAIRN_ASSIGN_OR_RETURN(const auto file,
+                           env_.Open(index_dir + "/" + name, OpenMode::kReadWrite));
+    CAIRN_RETURN_IF_ERROR(file->Sync());
+  }
+  return env_.SyncDir(index_dir);
+}
+
+Status WarmStore::SyncPast() {
+  if (!extents_->has_unsynced_past()) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(env_.SyncFilesystem(dir_));
+  extents_->PastIsSynced();
+  return Status::Ok();
 }
 
 Status WarmStore::CountCrash() {

@@ -34,6 +34,9 @@ struct WarmStoreOptions {
   std::chrono::milliseconds lock_wait{0};
   // A lock that is held already, by a supervisor for all of a mount's servers; null: take it.
   std::shared_ptr<FileLock> lock;
+  // A server of the same mount had the store open before, and only it died: what it left unsynced
+  // is synced behind the opening (SyncPast), and with each volume that is synced before that.
+  bool takes_over = false;
   // What to tell others who find the store locked, e.g. "mounted at /mnt by process 42".
   std::string holder;
   uint64_t index_cache_bytes = 32ull << 20;
@@ -60,6 +63,10 @@ class WarmStore {
   // The same for a feature that other programs may ignore.
   Status NoteFeature(uint64_t compatible_feature);
 
+  // Makes durable what servers before this one left unsynced, if that is still to be done. Takes
+  // as long as the host filesystem needs. Thread-safe.
+  Status SyncPast();
+
   const FileLock& lock() const { return *lock_; }
   Env& env() { return env_; }
   const std::string& dir() const { return dir_; }
@@ -81,6 +88,7 @@ class WarmStore {
   Status ReadOrFormat(const WarmStoreOptions& options);
   Status LayOut();
   Status OpenIndex(const WarmStoreOptions& options);
+  Status SyncIndexFiles();
   Status CountCrash();
   Status SetFeature(uint64_t Superblock::*features, uint64_t feature);
 

@@ -54,6 +54,7 @@ class TestMachine {
   Status TryMount() {
     WarmStoreOptions store_options;
     store_options.create = true;
+    store_options.takes_over = takes_over_;
     CAIRN_ASSIGN_OR_RETURN(auto store, WarmStore::Open(env_, "/store", store_options));
     if (settings_.executor_threads > 0) {
       executor_ = NewThreadExecutor(settings_.executor_threads);

@@ -61,6 +61,7 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
   store_options.create = !command.options.read_only;
   store_options.lock_wait = LockWait(command);
   if (command.lock_fd >= 0) store_options.lock = AdoptFileLock(UniqueFd(command.lock_fd));
+  store_options.takes_over = command.generation > 1;
   store_options.holder = fmt::format("mounted at {} by process {}", command.mountpoint, getpid());
   store_options.index_cache_bytes = command.options.memory_bytes / kIndexShare;
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<WarmStore> store,
