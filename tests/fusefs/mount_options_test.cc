@@ -37,9 +37,9 @@ TEST(MountOptions, Defaults) {
 }
 
 TEST(MountOptions, TakesCairnsOwn) {
-  const MountOptions options =
-      Parsed("allow_other,ro,log=/var/log/x,threads=12,memory=1G,journal=2M,seal=0,"
-             "no_replace,watchdog=5,core_dumps");
+  const MountOptions options = Parsed(
+      "allow_other,ro,log=/var/log/x,threads=12,memory=1G,journal=2M,seal=0,"
+      "no_replace,watchdog=5,core_dumps");
   EXPECT_TRUE(options.allow_other);
   EXPECT_TRUE(options.read_only);
   EXPECT_EQ(options.log, "/var/log/x");

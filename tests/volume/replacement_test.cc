@@ -185,6 +185,43 @@ TEST_F(ReplacementTest, AVolumeThatWasReleasedButNotFreedIsFreedByTheNextServer)
   EXPECT_EQ(filesystem().GetAttributes(inode).status().code(), Code::kNotFound);
 }
 
+// The last server wrote it, the new one has not touched it, and the host was not synced since.
+TEST_F(ReplacementTest, ASyncCoversWhatServersBeforeLeftInAnyFile) {
+  ASSERT_TRUE(machine_.Create("v")->Truncate(3 * kSegmentSize).ok());
+  const auto write_all = [&](unsigned stamp) {
+    const auto volume = machine_.Find("v");
+    for (const uint64_t segment : {0, 1, 2}) {
+      ASSERT_EQ(WriteCode(*volume, segment * kSegmentSize, kBlockSize, stamp), Code::kOk);
+    }
+  };
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    const unsigned stamp = static_cast<unsigned>(seed);
+    write_all(200);
+    ASSERT_TRUE(machine_.Find("v")->Sync().ok());
+    write_all(stamp);
+    Replace();
+    ASSERT_TRUE(machine_.Find("v")->Sync().ok());
+    machine_.LosePower(seed);
+    machine_.ExpectNoDamage();
+    machine_.Mount();
+    const auto volume = machine_.Find("v");
+    for (const uint64_t segment : {0, 1, 2}) {
+      EXPECT_TRUE(Holds(*volume, segment * kSegmentSize, kBlockSize, stamp)) << seed;
+    }
+  }
+}
+
+TEST_F(ReplacementTest, ACloseCoversWhatServersBeforeLeftUnsynced) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, kBlockSize, 1), Code::kOk);
+  ASSERT_TRUE(machine_.Find("v")->Sync().ok());
+  ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, kBlockSize, 2), Code::kOk);
+  Replace();
+  ASSERT_TRUE(filesystem().Close().ok());
+  machine_.LosePower(1);
+  machine_.Mount();
+  EXPECT_TRUE(Holds(*machine_.Find("v"), 0, kBlockSize, 2));
+}
+
 // Data may be lost that no sync has reported to the program yet: the next server must not tell it
 // that all is well.
 TEST_F(ReplacementTest, AVolumeThatAFailedSyncPoisonedTakesNoWritesFromTheNextServerEither) {

@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""Servers that die, hang, or are replaced on purpose, under open files; and what ends a mount."""
+import contextlib
+import errno
+import json
+import mmap
+import os
+import random
+import signal
+import subprocess
+import threading
+
+import cairn_mount
+from checks import check, check_equal, run, wait_until
+
+BLOCK = 4096
+
+# Fits, and then does not serve.
+FAILING_PROGRAM = r"""
+#include <string.h>
+#include <unistd.h>
+int main(int argc, char** argv) {
+  (void)argc;
+  if (argv[1] && argv[2] && strcmp(argv[2], "--probe") == 0) execv(CAIRNFS, argv);
+  return 3;
+}
+"""
+
+
+def facts(mount):
+    return json.loads(os.getxattr(mount.mountpoint, "user.cairn.status"))["mount"]
+
+
+def kill_server(mount):
+    """Returns when the next server answers."""
+    pid = facts(mount)["server_pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: facts(mount)["server_pid"] != pid, 30, "another server answers")
+
+
+class Writer(threading.Thread):
+    """Writes numbered blocks with O_DIRECT and reads each back."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.path = path
+        self.error = None
+        self.done = {}
+        self.stop = threading.Event()
+
+    def run(self):
+        buffer = mmap.mmap(-1, BLOCK)
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+            number = 0
+            while not self.stop.is_set():
+                number += 1
+                place = random.randrange(512)
+                content = number.to_bytes(8, "little") * (BLOCK // 8)
+                buffer[:] = content
+                os.pwritev(fd, [buffer], place * BLOCK)
+                self.done[place] = content
+                os.preadv(fd, [buffer], place * BLOCK)
+                check(buffer[:] == content, f"block {place} is not what was written")
+            os.close(fd)
+        except Exception as error:  # pylint: disable=broad-except
+            self.error = error
+
+    def finish(self):
+        self.stop.set()
+        self.join(60)
+        check(not self.is_alive(), "the writer hangs")
+        check(self.error is None, f"the writer failed: {self.error}")
+        with open(self.path, "rb") as file:
+            for place, content in self.done.items():
+                file.seek(place * BLOCK)
+                check(file.read(BLOCK) == content, f"block {place} is lost")
+
+
+@contextlib.contextmanager
+def writing(mount):
+    writer = Writer(mount.path("disk"))
+    writer.start()
+    try:
+        yield
+    finally:
+        writer.stop.set()
+    writer.finish()
+
+
+def killed_servers_are_replaced_and_nobody_comes_in(bin_folder):
+    with cairn_mount.Mount(bin_folder) as mount:
+        with writing(mount):
+            for number in range(1, 11):
+                pid = facts(mount)["server_pid"]
+                os.kill(pid, signal.SIGKILL)
+                done = mount.cairn("fsck", mount.store, ok=False)
+                check(done.returncode == 1 and "mounted" in done.stderr,
+                      f"fsck while a server is replaced: {done.returncode} {done.stderr}")
+                wait_until(lambda: facts(mount)["server_pid"] != pid, 30, "another server")
+                now = facts(mount)
+                check_equal(now["restarts"], number, "restarts")
+                check_equal(now["server_generation"], number + 1, "generation")
+        mount.down()
+        mount.fsck()
+
+
+def an_unlinked_open_volume_lives_through_servers_until_it_is_closed(bin_folder):
+    with cairn_mount.Mount(bin_folder) as mount:
+        fd = os.open(mount.path("gone"), os.O_RDWR | os.O_CREAT)
+        os.pwrite(fd, b"x" * (8 << 20), 0)
+        os.fsync(fd)
+        os.unlink(mount.path("gone"))
+        for _ in range(3):
+            kill_server(mount)
+            check(os.pread(fd, 8 << 20, 0) == b"x" * (8 << 20), "the unlinked volume's content")
+            check_equal(os.fstat(fd).st_nlink, 0, "links of the unlinked volume")
+        os.close(fd)
+        extents = os.path.join(mount.store, "extents")
+        wait_until(lambda: not any(files for _, _, files in os.walk(extents)), 30,
+                   "the closed volume's space comes back")
+        mount.down()
+        mount.fsck()
+
+
+def a_hung_server_is_replaced(bin_folder):
+    with cairn_mount.Mount(bin_folder, options="watchdog=1") as mount:
+        with writing(mount):
+            os.kill(facts(mount)["server_pid"], signal.SIGSTOP)
+            check_equal(facts(mount)["restarts"], 1, "restarts")
+        check("answers nothing" in mount.read_log(), "the log says why")
+
+
+def restarts_and_upgrades_lose_nothing(bin_folder):
+    with cairn_mount.Mount(bin_folder) as mount:
+        other = os.path.join(mount.folder, "cairnfs-other")
+        run("cp", mount.cairnfs, other)
+        with writing(mount):
+            for number in range(5):
+                mount.cairn("restart", mount.mountpoint)
+                done = mount.cairn("upgrade", mount.mountpoint, "--binary", other, "--json")
+                answer = json.loads(done.stdout)
+                now = facts(mount)
+                check_equal(answer["server_pid"], now["server_pid"], "server")
+                check_equal(now["upgrades"], number + 1, "upgrades")
+                check_equal(now["restarts"], 0, "restarts")
+        check_equal(os.readlink(f"/proc/{facts(mount)['server_pid']}/exe"), other, "the program")
+        mount.down()
+        mount.fsck()
+
+
+def a_program_that_does_not_fit_is_refused(bin_folder):
+    with cairn_mount.Mount(bin_folder) as mount:
+        with writing(mount):
+            pid = facts(mount)["server_pid"]
+            for program in ("/bin/true", "/bin/false", "/etc/passwd", "/does/not/exist"):
+                done = mount.cairn("upgrade", mount.mountpoint, "--binary", program, ok=False)
+                check_equal(done.returncode, 1, f"upgrade to {program}")
+                check(len(done.stderr) > 20, f"upgrade to {program} gives no reason")
+            check_equal(facts(mount)["server_pid"], pid, "the old server goes on")
+        mount.down()
+        mount.fsck()
+
+
+def a_program_that_does_not_serve_gives_way_to_the_old_one(bin_folder):
+    with cairn_mount.Mount(bin_folder) as mount:
+        program = os.path.join(mount.folder, "failing")
+        with open(program + ".c", "w", encoding="utf-8") as file:
+            file.write(FAILING_PROGRAM)
+        run("cc", "-o", program, f'-DCAIRNFS="{mount.cairnfs}"', program + ".c")
+        with writing(mount):
+            done = mount.cairn("upgrade", mount.mountpoint, "--binary", program, ok=False)
+            check_equal(done.returncode, 1, "exit code of the upgrade")
+            check("the old one goes on" in done.stderr, done.stderr)
+            check_equal(facts(mount)["upgrades"], 0, "upgrades")
+        check_equal(os.readlink(f"/proc/{facts(mount)['server_pid']}/exe"), mount.cairnfs_real(),
+                    "the program")
+
+
+def start_in_foreground(mount, options):
+    process = subprocess.Popen(
+        [mount.cairnfs, "-f", "-o", options, mount.store, mount.mountpoint],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until(lambda: cairn_mount.is_mounted(mount.mountpoint) and
+               os.path.isdir(mount.mountpoint), 30, "the mount")
+    return process
+
+
+def check_ended(mount, process, reason):
+    text, _ = process.communicate(timeout=60)
+    check_equal(process.returncode, 1, f"exit code; it said: {text}")
+    check(reason in text, f"'{reason}' is not in: {text}")
+    check(not cairn_mount.is_mounted(mount.mountpoint), "the mount is still there")
+    mount.fsck()
+    mount.up()
+    with open(mount.path("synced"), "rb") as file:
+        check(file.read() == b"synced" * 10000, "what was fsynced is lost")
+    mount.down()
+
+
+def write_synced(mount):
+    with open(mount.path("synced"), "wb") as file:
+        file.write(b"synced" * 10000)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def without_replacement_the_mount_ends(bin_folder):
+    with cairn_mount.Mount(bin_folder, mount=False) as mount:
+        process = start_in_foreground(mount, "no_replace")
+        write_synced(mount)
+        fd = os.open(mount.path("synced"), os.O_RDONLY)
+        os.kill(facts(mount)["server_pid"], signal.SIGKILL)
+        process.wait(60)
+        try:
+            os.fstat(fd)
+            os.pread(fd, 1, 50000)
+            check(False, "a read from a mount that has ended")
+        except OSError as error:
+            check(error.errno in (errno.ENOTCONN, errno.ECONNABORTED), str(error))
+        os.close(fd)
+        check_ended(mount, process, "killed by signal 9")
+
+
+def a_scribbled_journal_is_refused(bin_folder):
+    with cairn_mount.Mount(bin_folder, mount=False) as mount:
+        process = start_in_foreground(mount, "rw")
+        write_synced(mount)
+        # New blocks, which only the journal knows of yet.
+        with open(mount.path("new"), "wb") as file:
+            file.write(b"n" * (4 << 20))
+        folder = f"/proc/{facts(mount)['supervisor_pid']}/fd"
+        memory = next(os.path.join(folder, fd) for fd in os.listdir(folder)
+                      if "memfd:cairn-journal" in os.readlink(os.path.join(folder, fd)))
+        with open(memory, "r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * 20)
+        os.kill(facts(mount)["server_pid"], signal.SIGKILL)
+        check_ended(mount, process, "index journal")
+
+
+def a_dead_supervisor_ends_the_mount(bin_folder):
+    with cairn_mount.Mount(bin_folder) as mount:
+        write_synced(mount)
+        fd = os.open(mount.path("synced"), os.O_RDONLY | os.O_DIRECT)
+        os.kill(facts(mount)["supervisor_pid"], signal.SIGKILL)
+        mount.wait_gone()
+        try:
+            os.preadv(fd, [mmap.mmap(-1, BLOCK)], 0)
+            check(False, "a read from a mount that has ended")
+        except OSError as error:
+            check(error.errno in (errno.ENOTCONN, errno.ECONNABORTED), str(error))
+        os.close(fd)
+        mount.fsck()
+        mount.up()
+        with open(mount.path("synced"), "rb") as file:
+            check(file.read() == b"synced" * 10000, "what was fsynced is lost")
+
+
+def no_core_holds_data_of_volumes(bin_folder):
+    with cairn_mount.Mount(bin_folder) as mount:
+        pid = facts(mount)["server_pid"]
+        # Files of a process that is not dumpable belong to root, whoever runs it.
+        with open(f"/proc/{pid}/limits", encoding="utf-8") as file:
+            core = next(line for line in file if line.startswith("Max core file size"))
+        check_equal(core.split()[4:6], ["0", "0"], "core limit of the server")
+
+
+if __name__ == "__main__":
+    cairn_mount.main(killed_servers_are_replaced_and_nobody_comes_in,
+                     an_unlinked_open_volume_lives_through_servers_until_it_is_closed,
+                     a_hung_server_is_replaced,
+                     restarts_and_upgrades_lose_nothing,
+                     a_program_that_does_not_fit_is_refused,
+                     a_program_that_does_not_serve_gives_way_to_the_old_one,
+                     without_replacement_the_mount_ends,
+                     a_scribbled_journal_is_refused,
+                     a_dead_supervisor_ends_the_mount,
+                     no_core_holds_data_of_volumes)
