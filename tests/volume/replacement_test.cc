@@ -212,14 +212,18 @@ TEST_F(ReplacementTest, ASyncCoversWhatServersBeforeLeftInAnyFile) {
 }
 
 TEST_F(ReplacementTest, ACloseCoversWhatServersBeforeLeftUnsynced) {
-  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, kBlockSize, 1), Code::kOk);
-  ASSERT_TRUE(machine_.Find("v")->Sync().ok());
-  ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, kBlockSize, 2), Code::kOk);
-  Replace();
-  ASSERT_TRUE(filesystem().Close().ok());
-  machine_.LosePower(1);
-  machine_.Mount();
-  EXPECT_TRUE(Holds(*machine_.Find("v"), 0, kBlockSize, 2));
+  ASSERT_NE(machine_.Create("v"), nullptr);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    const unsigned stamp = static_cast<unsigned>(seed);
+    ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, kChunkSize, 200), Code::kOk);
+    ASSERT_TRUE(machine_.Find("v")->Sync().ok());
+    ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, kChunkSize, stamp), Code::kOk);
+    Replace();
+    ASSERT_TRUE(filesystem().Close().ok());
+    machine_.LosePower(seed);
+    machine_.Mount();
+    EXPECT_TRUE(Holds(*machine_.Find("v"), 0, kChunkSize, stamp)) << seed;
+  }
 }
 
 // Data may be lost that no sync has reported to the program yet: the next server must not tell it

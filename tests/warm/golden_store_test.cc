@@ -7,13 +7,16 @@
 // with a path that counts from the working directory. The older one then stays beside it for as
 // long as its version can be opened. golden/store-1-seals.tar.gz is the same with the feature bit
 // of seals and their records, made with CAIRN_MAKE_GOLDEN_SEALS and
-// GoldenStore.WithSealsIsMadeWhenAskedFor.
+// GoldenStore.WithSealsIsMadeWhenAskedFor. golden/store-1-requests.tar.gz, with the feature bit and
+// records of requests as a crash leaves them, is made with CAIRN_MAKE_GOLDEN_REQUESTS and
+// GoldenStore.WithRequestsIsMadeWhenAskedFor.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <map>
 
+#include "src/warm/warm_format.h"
 #include "src/warm/warm_store.h"
 #include "tests/env/env_test_util.h"
 
@@ -58,6 +61,8 @@ class GoldenStore : public ::testing::Test {
   void Make();
   void MakeSeals();
   void CheckSeals(WarmStore& store);
+  void MakeRequests();
+  void CheckRequests(WarmStore& store);
   // Writes the store to the file that the variable names, if it does.
   void PackIfAskedFor(const char* variable);
   void Unpack(const char* name);
@@ -184,6 +189,32 @@ void GoldenStore::CheckSeals(WarmStore& store) {
                                })
                   .ok());
   EXPECT_EQ(chunks, (std::vector<uint64_t>{0, 0x101}));
+}
+
+void GoldenStore::MakeRequests() {
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  ASSERT_TRUE(store->NoteFeature(kFeatureRequests).ok());
+  IndexBatch batch;
+  batch.PutRequest(RequestId(0x1234567890), "");
+  batch.PutRequest(RequestId((1ull << 62) - 2),
+                   EncodeU64(kVolume.value()) + EncodeInode(*store->index().GetInode(kVolume)));
+  ASSERT_TRUE(store->index().Commit(batch).ok());
+  ASSERT_TRUE(store->Close().ok());
+  store.reset();
+  ASSERT_TRUE(env_->Remove(dir_ + "/reserve").ok());
+}
+
+void GoldenStore::CheckRequests(WarmStore& store) {
+  EXPECT_EQ(store.superblock().compatible_features, 1u);
+  Index& index = store.index();
+  EXPECT_EQ(*index.GetRequest(RequestId(0x1234567890)), std::string());
+  const auto made = *index.GetRequest(RequestId((1ull << 62) - 2));
+  ASSERT_TRUE(made.has_value());
+  ASSERT_EQ(made->size(), 8u + 61u);
+  EXPECT_EQ(*DecodeU64(std::string_view(*made).substr(0, 8)), kVolume.value());
+  EXPECT_EQ(DecodeInode(std::string_view(*made).substr(8))->size, kVolumeSize);
+  EXPECT_EQ(*index.GetRequest(RequestId(2)), std::nullopt);
 }
 
 void GoldenStore::PackIfAskedFor(const char* variable) {
@@ -321,6 +352,25 @@ TEST_F(GoldenStore, Format1WithSealsOpensAndHoldsWhatItHeld) {
   EXPECT_TRUE(store->was_clean());
   Check(*store);
   CheckSeals(*store);
+}
+
+TEST_F(GoldenStore, WithRequestsIsMadeWhenAskedFor) {
+  ASSERT_NO_FATAL_FAILURE(Make());
+  ASSERT_NO_FATAL_FAILURE(MakeRequests());
+  ASSERT_NO_FATAL_FAILURE(PackIfAskedFor("CAIRN_MAKE_GOLDEN_REQUESTS"));
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  Check(*store);
+  CheckRequests(*store);
+}
+
+TEST_F(GoldenStore, Format1WithRequestsOpensAndHoldsWhatItHeld) {
+  ASSERT_NO_FATAL_FAILURE(Unpack("store-1-requests.tar.gz"));
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  EXPECT_TRUE(store->was_clean());
+  Check(*store);
+  CheckRequests(*store);
 }
 
 TEST_F(GoldenStore, Format1OpensAndHoldsWhatItHeld) {
