@@ -1,13 +1,11 @@
 #include "fusefs/worker.h"
 
-#include <fmt/format.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <system_error>
 
@@ -67,7 +65,6 @@ void Worker::Interrupt() {
 
 void Worker::Run() noexcept {
   pthread_setname_np(pthread_self(), "cairnfs-serve");
-  thread_id_.store(gettid(), std::memory_order_relaxed);
   while (!stop_.load(std::memory_order_relaxed)) {
     if (!ServeOne()) break;
   }
@@ -91,15 +88,6 @@ bool Worker::ServeOne() {
   Serve(request);
   progress_.fetch_add(1, std::memory_order_relaxed);
   return true;
-}
-
-bool Worker::WaitsForDevice() const {
-  std::ifstream file(fmt::format("/proc/self/task/{}/stat", thread_id_.load()));
-  std::string line;
-  std::getline(file, line);
-  // "id (name) state ...": the name may hold anything.
-  const size_t name_end = line.rfind(") ");
-  return name_end != std::string::npos && name_end + 2 < line.size() && line[name_end + 2] == 'D';
 }
 
 void Worker::Serve(std::span<std::byte> request) {

@@ -5,8 +5,6 @@
 #ifndef CAIRN_FUSEFS_WORKER_H_
 #define CAIRN_FUSEFS_WORKER_H_
 
-#include <sys/types.h>
-
 #include <atomic>
 #include <cstddef>
 #include <memory>
@@ -39,8 +37,6 @@ class Worker {
   void Join() { thread_.join(); }
   // How many requests it has taken up; odd-even tells whether one is in work: 2 * done + in work.
   uint64_t progress() const { return progress_.load(std::memory_order_relaxed); }
-  // Whether the thread waits for a device, as far as the kernel says.
-  bool WaitsForDevice() const;
   bool buffers_locked() const { return buffers_->locked(); }
 
  private:
@@ -58,7 +54,6 @@ class Worker {
   std::atomic<bool> stop_{false};
   std::atomic<bool> ended_{false};
   std::atomic<uint64_t> progress_{0};
-  std::atomic<pid_t> thread_id_{0};
   std::thread thread_;
 };
 

@@ -7,11 +7,13 @@ import mmap
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
+import time
 
 import cairn_mount
-from checks import check, check_equal, run, wait_until
+from checks import check, check_equal, error_of, run, wait_until
 
 BLOCK = 4096
 
@@ -239,6 +241,89 @@ def a_scribbled_journal_is_refused(bin_folder):
         check_ended(mount, process, "index journal")
 
 
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def servers_that_crash_again_and_again_end_the_mount(bin_folder):
+    with cairn_mount.Mount(bin_folder, mount=False) as mount:
+        process = start_in_foreground(mount, "rw")
+        write_synced(mount)
+        crashes = 0
+        while process.poll() is None:
+            check(crashes < 1000, "a mount whose servers crash goes on for ever")
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                for pid in children(process.pid):
+                    os.kill(pid, signal.SIGSEGV)
+                    crashes += 1
+            time.sleep(0.05)
+        check(crashes > 5, f"a mount ended after {crashes} crashes")
+        check_ended(mount, process, "giving up")
+
+
+def replacements_that_somebody_asked_for_may_be_killed_too(bin_folder):
+    with cairn_mount.Mount(bin_folder) as mount:
+        supervisor = facts(mount)["supervisor_pid"]
+        stop = threading.Event()
+
+        def kill_now_and_then():
+            while not stop.wait(random.uniform(0.02, 0.3)):
+                for pid in children(supervisor):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_now_and_then, daemon=True)
+        killer.start()
+        try:
+            with writing(mount):
+                for number in range(30):
+                    verb = ("restart", "upgrade")[number % 2]
+                    # A new program that was killed while it came up gives way to the old one.
+                    done = mount.cairn(verb, mount.mountpoint, ok=False)
+                    check(done.returncode == 0 or verb == "upgrade", done.stderr)
+        finally:
+            stop.set()
+            killer.join()
+        check(facts(mount)["restarts"] > 0, "nothing was killed")
+        mount.down()
+        mount.fsck()
+
+
+def systemd_is_told(bin_folder):
+    with cairn_mount.Mount(bin_folder, mount=False) as mount:
+        path = os.path.join(mount.folder, "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(path)
+            notify.settimeout(30)
+            environment = dict(os.environ, NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
+            process = subprocess.Popen(
+                [mount.cairnfs, "-f", "-o", f"log={mount.log}", mount.store, mount.mountpoint],
+                env=environment)
+            check_equal(notify.recv(100), b"READY=1", "the first word")
+            check(cairn_mount.is_mounted(mount.mountpoint), "ready without a mount")
+            for _ in range(3):
+                check_equal(notify.recv(100), b"WATCHDOG=1", "the word of a mount that is well")
+            # The server is stopped: nobody may say that it is well.
+            os.kill(facts(mount)["server_pid"], signal.SIGSTOP)
+            notify.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    notify.recv(100)
+            time.sleep(0.5)
+            check_equal(error_of(notify.recv, 100), "EAGAIN", "a word for a server that hangs")
+            for pid in children(process.pid):
+                os.kill(pid, signal.SIGCONT)
+            notify.settimeout(30)
+            check_equal(notify.recv(100), b"WATCHDOG=1", "the word when it goes on")
+            process.send_signal(signal.SIGTERM)
+            word = b"WATCHDOG=1"
+            while word == b"WATCHDOG=1":
+                word = notify.recv(100)
+            check_equal(word, b"STOPPING=1", "the last word")
+        check_equal(process.wait(60), 0, "exit code")
+
+
 def a_dead_supervisor_ends_the_mount(bin_folder):
     with cairn_mount.Mount(bin_folder) as mount:
         write_synced(mount)
@@ -275,5 +360,8 @@ if __name__ == "__main__":
                      a_program_that_does_not_serve_gives_way_to_the_old_one,
                      without_replacement_the_mount_ends,
                      a_scribbled_journal_is_refused,
+                     servers_that_crash_again_and_again_end_the_mount,
+                     replacements_that_somebody_asked_for_may_be_killed_too,
+                     systemd_is_told,
                      a_dead_supervisor_ends_the_mount,
                      no_core_holds_data_of_volumes)
