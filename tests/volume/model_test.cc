@@ -240,7 +240,8 @@ class Machine {
       auto volume = filesystem_->FindVolume(inode);
       ASSERT_TRUE(volume.ok()) << volume.status().ToString();
       if (takes_over_) {
-        Compare(name, **volume, 0, kLargestVolume * 2);
+        // One that is not read is synced, later, without having been looked at.
+        if (Below(2)) Compare(name, **volume, 0, kLargestVolume * 2);
         continue;
       }
       std::vector<std::byte> actual((*volume)->size());
