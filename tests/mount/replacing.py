@@ -1,0 +1,196 @@
+"""What the tests of a server's replacement share: the killer, and loads that must not notice it.
+
+A load that stands still is a hang only after HANG_SECONDS, long enough for any machine: it is a
+bound, not a measure.
+"""
+import contextlib
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+
+from checks import Failure, check, check_equal, wait_until
+
+OPTIONS = "replace_server"
+HANG_SECONDS = 60
+SHORTEST, LONGEST = 0.05, 2.0  # seconds between two kills
+_RATE = re.compile(r"\[(?:[rwt]=([\d.]+)[kKMGi]*B/s,?)(?:[rwt]=([\d.]+)[kKMGi]*B/s,?)?")
+
+
+def new_rng():
+    """A random generator whose seed is printed; CAIRN_SEED gives the same one again."""
+    seed = int(os.environ.get("CAIRN_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"  seed {seed}", flush=True)
+    return random.Random(seed)
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def is_server(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"serve" in file.read().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def servers(supervisor):
+    """The server processes that are there: one, none just after a kill, two in an upgrade."""
+    return [pid for pid in children(supervisor) if is_server(pid)]
+
+
+def status(mount):
+    return json.loads(mount.cairn("status", mount.mountpoint, "--json").stdout)
+
+
+class Killer(threading.Thread):
+    """SIGKILL to the mount's server at random moments, until `most` kills or stop()."""
+
+    def __init__(self, mount, rng, most=None, shortest=SHORTEST, longest=LONGEST):
+        super().__init__(daemon=True)
+        self.mount = mount
+        self.supervisor = mount.parent_pid()
+        self.kills = 0
+        self.failure = None
+        self._rng = random.Random(rng.random())
+        self._most = most
+        self._range = math.log(shortest), math.log(longest)
+        self._stop_wanted = threading.Event()
+
+    def run(self):
+        while self._most is None or self.kills < self._most:
+            # As many short pauses as long ones: a server dies while it starts, and while it works.
+            if self._stop_wanted.wait(math.exp(self._rng.uniform(*self._range))):
+                return
+            try:
+                self._kill_one()
+            except Failure as failure:
+                self.failure = failure
+                return
+
+    def _kill_one(self):
+        """Each kill is of another server."""
+        wait_until(lambda: servers(self.supervisor), HANG_SECONDS, "a server to kill")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(servers(self.supervisor)[0], signal.SIGKILL)
+            self.kills += 1
+
+    def stop(self):
+        self._stop_wanted.set()
+        self.join()
+
+
+@contextlib.contextmanager
+def kills(mount, rng, most=None, **range_of_pauses):
+    """A Killer for the block; afterwards the mount must be served by the same supervisor."""
+    killer = Killer(mount, rng, most, **range_of_pauses)
+    before = restarts(mount)
+    killer.start()
+    try:
+        yield killer
+    finally:
+        killer.stop()
+    check(killer.failure is None, f"after {killer.kills} kills: {killer.failure}")
+    check(killer.kills > 0, "the load was over before the first kill")
+    check_equal(mount.parent_pid(), killer.supervisor, "the supervisor after the kills")
+    os.listdir(mount.mountpoint)
+    if before is not None:
+        check_equal(restarts(mount) - before, killer.kills, "restarts that cairn status counts")
+    print(f"  {killer.kills} kills", flush=True)
+
+
+def restarts(mount):
+    return status(mount).get("restarts")
+
+
+class Load(threading.Thread):
+    """Runs function(load, ...) in a thread. The function calls moved() as it gets on, ends soon
+    after stop_wanted, and fails by raising."""
+
+    def __init__(self, function, *arguments):
+        super().__init__(daemon=True)
+        self.stop_wanted = threading.Event()
+        self.failure = None
+        self.pid = os.getpid()  # whose threads may stand still
+        self._work = function, arguments
+        self.moved()
+        self.start()
+
+    def run(self):
+        function, arguments = self._work
+        try:
+            function(self, *arguments)
+        except Exception as failure:  # pylint: disable=broad-except
+            self.failure = failure
+
+    def moved(self):
+        self._moved_at = time.monotonic()
+
+    def stands_still(self):
+        return self.is_alive() and time.monotonic() - self._moved_at > HANG_SECONDS
+
+
+def run_until_killed_enough(killer, loads):
+    """Waits until the killer is done or a load failed; then ends all loads. {name: Load}"""
+    hung = []
+    while any(load.is_alive() for load in loads.values()):
+        if not killer.is_alive() or any(not load.is_alive() for load in loads.values()):
+            killer.stop()
+            for load in loads.values():
+                load.stop_wanted.set()
+        if not hung:
+            hung = [f"{name} made no progress for {HANG_SECONDS} s, held in "
+                    f"{stuck_where(load.pid)}" for name, load in loads.items()
+                    if load.stands_still()]
+            if hung:
+                killer.stop()
+                # What waits for a request that nobody answers ends only with the mount.
+                killer.mount.kill()
+        time.sleep(0.05)
+    failures = hung + [f"{name}: {type(load.failure).__name__}: {load.failure}"
+                       for name, load in loads.items() if load.failure is not None]
+    check(not failures, f"after {killer.kills} kills: " + "; ".join(failures))
+
+
+def stuck_where(pid):
+    """Where the kernel holds the threads of a process, for the report of a hang."""
+    places = set()
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/wchan",
+                                                    encoding="ascii") as file:
+                places.add(file.read())
+    return sorted(places)
+
+
+def fio(mount, *options, load=None):
+    """Runs fio to its end; Failure for an error of it. Tells the load of its progress."""
+    command = ["fio", "--name=load", "--thread", "--fallocate=none", "--verify_state_save=0",
+               "--verify_dump=0", "--eta=always", "--eta-newline=500ms", *options]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace",
+                          cwd=mount.folder) as process:
+        if load is not None:
+            load.pid = process.pid
+            load.moved()
+        text = []
+        for line in process.stdout:
+            rate = _RATE.search(line)
+            if rate is None:
+                text.append(line.strip())
+            elif load is not None and any(float(figure) > 0 for figure in rate.groups() if figure):
+                load.moved()
+    wrong = [line for line in text if "rror" in line or line.startswith(("verify", "fio:"))]
+    check(process.returncode == 0, f"fio {' '.join(options)} exited {process.returncode}: " +
+          "; ".join((wrong or text)[:4]))
