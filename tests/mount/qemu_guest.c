@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { BLOCK = 4096, DISKS = 2, WRITERS = 2, BLOCKS = 2048 };
+enum { BLOCK = 4096, DISKS = 2, WRITERS = 2, BLOCKS = 1024 };
 
 struct shared {
   volatile int stop;
@@ -77,7 +77,7 @@ static void write_passes(const char* disk, uint64_t first, struct shared* shared
   }
   uint64_t pass = 0;
   while (!shared->stop) {
-    // 1103 and 2048 have no common divisor: each block once.
+    // 1103 and 1024 have no common divisor: each block once.
     for (uint64_t i = 0; i < BLOCKS; ++i) {
       const uint64_t block = first + (i * 1103 + pass * 7) % BLOCKS;
       verify(fd, block, pass, buffer, buffer + 512);

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 import time
+import traceback
 
 from checks import Failure, check, check_equal, wait_until
 
@@ -134,6 +135,11 @@ class Load(threading.Thread):
         except Exception as failure:  # pylint: disable=broad-except
             self.failure = failure
 
+    def describe_failure(self):
+        lines = [frame.lineno for frame in traceback.extract_tb(self.failure.__traceback__)
+                 if os.path.dirname(frame.filename) == os.path.dirname(__file__)]
+        return f"{type(self.failure).__name__}: {self.failure} (lines {lines})"
+
     def moved(self):
         self._moved_at = time.monotonic()
 
@@ -158,8 +164,8 @@ def run_until_killed_enough(killer, loads):
                 # What waits for a request that nobody answers ends only with the mount.
                 killer.mount.kill()
         time.sleep(0.05)
-    failures = hung + [f"{name}: {type(load.failure).__name__}: {load.failure}"
-                       for name, load in loads.items() if load.failure is not None]
+    failures = hung + [f"{name}: {load.describe_failure()}" for name, load in loads.items()
+                       if load.failure is not None]
     check(not failures, f"after {killer.kills} kills: " + "; ".join(failures))
 
 
