@@ -130,6 +130,9 @@ class Mount:
         done = run(self.cairnfs, *arguments, ok=False, timeout=timeout)
         return done.returncode, (done.stdout + done.stderr).strip()
 
+    def option_words(self):
+        return ("-o", self.options) if self.options else ()
+
     def up(self, options=None):
         code, text = self.start(options)
         check(code == 0, f"cairnfs exited {code}: {text}")
@@ -165,7 +168,9 @@ class Mount:
         found = []
         for entry in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                if not os.readlink(f"/proc/{entry}/exe").startswith(self.cairnfs_real()):
+                # Those in the folder are what an upgrade replaced the server by.
+                if not os.readlink(f"/proc/{entry}/exe").startswith(
+                        (self.cairnfs_real(), os.path.join(self.folder, "bin/"))):
                     continue
                 with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="replace") as file:
                     names = file.read().split("\0")

@@ -31,6 +31,16 @@ def passes(load, mount, name, rng, done):
         done[name] = options, done.get(name, (None, 0))[1] + 1
 
 
+def verify_all(mount, done):
+    """After a remount: what the last pass of each load wrote."""
+    mount.remount()
+    for options, _ in done.values():
+        replacing.fio(mount, *options, "--verify_only")
+    print("  passes: " + ", ".join(f"{name} {done[name][1]}" for name in LOADS))
+    mount.down()
+    mount.fsck()
+
+
 def kills_under_fio(bin_folder, most):
     rng = replacing.new_rng()
     with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
@@ -42,12 +52,7 @@ def kills_under_fio(bin_folder, most):
                      for name in LOADS}
             replacing.run_until_killed_enough(killer, loads)
         check(killer.kills >= most, f"{killer.kills} kills, wanted {most}")
-        mount.remount()
-        for options, _ in done.values():
-            replacing.fio(mount, *options, "--verify_only")
-        print("  passes: " + ", ".join(f"{name} {done[name][1]}" for name in LOADS))
-        mount.down()
-        mount.fsck()
+        verify_all(mount, done)
 
 
 if __name__ == "__main__":

@@ -75,13 +75,12 @@ class Killer(threading.Thread):
             if self._stop_wanted.wait(math.exp(self._rng.uniform(*self._range))):
                 return
             try:
-                self._kill_one()
-            except Failure as failure:
+                self.disturb()
+            except Exception as failure:  # pylint: disable=broad-except
                 self.failure = failure
                 return
 
-    def _kill_one(self):
-        """Each kill is of another server."""
+    def disturb(self):
         wait_until(lambda: servers(self.supervisor), HANG_SECONDS, "a server to kill")
         with contextlib.suppress(ProcessLookupError):
             os.kill(servers(self.supervisor)[0], signal.SIGKILL)
@@ -93,9 +92,9 @@ class Killer(threading.Thread):
 
 
 @contextlib.contextmanager
-def kills(mount, rng, most=None, **range_of_pauses):
+def kills(mount, rng, most=None, kind=Killer, **range_of_pauses):
     """A Killer for the block; afterwards the mount must be served by the same supervisor."""
-    killer = Killer(mount, rng, most, **range_of_pauses)
+    killer = kind(mount, rng, most, **range_of_pauses)
     before = restarts(mount)
     killer.start()
     try:
