@@ -113,9 +113,10 @@ class Cairn(Target):
     name = "cairn"
     title = "Cairn"
 
-    def __init__(self, folder, build):
+    def __init__(self, folder, build, options=""):
         super().__init__(folder)
         self.program = os.path.join(build, "bin", "cairnfs")
+        self.options = ["-o", options] if options else []
         self.store = os.path.join(folder, "store")
         self.mountpoint = os.path.join(folder, "mount")
 
@@ -126,9 +127,9 @@ class Cairn(Target):
         begin = time.monotonic()
         # A file, not a pipe: the daemon may keep its output open after the start returned.
         with open(log, "wb") as out:
-            done = subprocess.run([self.program, self.store, self.mountpoint], stdout=out,
-                                  stderr=out, stdin=subprocess.DEVNULL, timeout=START_SECONDS,
-                                  check=False)
+            done = subprocess.run([self.program, *self.options, self.store, self.mountpoint],
+                                  stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                                  timeout=START_SECONDS, check=False)
         seconds = time.monotonic() - begin
         if done.returncode != 0 or not is_mounted(self.mountpoint):
             with open(log, encoding="utf-8", errors="replace") as text:
