@@ -130,9 +130,6 @@ class Mount:
         done = run(self.cairnfs, *arguments, ok=False, timeout=timeout)
         return done.returncode, (done.stdout + done.stderr).strip()
 
-    def option_words(self):
-        return ("-o", self.options) if self.options else ()
-
     def up(self, options=None):
         code, text = self.start(options)
         check(code == 0, f"cairnfs exited {code}: {text}")

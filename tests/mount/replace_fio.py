@@ -43,7 +43,7 @@ def verify_all(mount, done):
 
 def kills_under_fio(bin_folder, most):
     rng = replacing.new_rng()
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+    with cairn_mount.Mount(bin_folder) as mount:
         for name in LOADS:
             run("truncate", "-s", f"{SIZE_MIB}M", mount.path(name))
         done = {}

@@ -13,6 +13,8 @@ from checks import check, check_equal, check_same_tree, run, tree_hashes
 SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PARTS = ("src", "fusefs", "tools", "tests")
 UNITS = 12
+PLAIN_MIB = 24
+ROUNDS = 12  # that stay in the guest; the next one takes the place of the oldest
 
 UNIT = """\
 #include <stdio.h>
@@ -59,9 +61,10 @@ def build(load, folder):
 def work(load, guest, archive, outside, counts):
     """Rounds of unpacking, compiling and removing; what stays is that of the last round."""
     wanted_code = build(load, os.path.join(outside, "program"))
+    copy = os.path.join(os.path.dirname(outside), "copy")
     number = 0
     while not load.stop_wanted.is_set():
-        folder = os.path.join(guest, f"round{number % 2}")
+        folder = os.path.join(guest, f"round{number % ROUNDS}")
         if os.path.exists(folder):
             guest_run(load, "rm", "-r", folder)
         os.mkdir(folder)
@@ -70,7 +73,12 @@ def work(load, guest, archive, outside, counts):
         write_program(os.path.join(folder, "program"))
         check_equal(build(load, os.path.join(folder, "program")), wanted_code,
                     f"round {number}: exit code of what was compiled")
-        guest_run(load, "sync", "-f", guest)
+        # Straight to the volume and to new places, with nothing that makes it durable: what a kill
+        # lost of it is not in the guest's cache.
+        plain = os.path.join(folder, "plain")
+        guest_run(load, "dd", f"if={outside}/plain", f"of={plain}", "bs=64k", "oflag=direct")
+        guest_run(load, "dd", f"if={plain}", f"of={copy}", "bs=1M", "iflag=direct")
+        guest_run(load, "cmp", copy, os.path.join(outside, "plain"))
         number += 1
     counts.append(number)
 
@@ -83,7 +91,7 @@ def errors_of(device):
 
 def guest_works_under_kills(bin_folder, most):
     rng = replacing.new_rng()
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+    with cairn_mount.Mount(bin_folder) as mount:
         guest = os.path.join(mount.folder, "guest")
         outside = os.path.join(mount.folder, "outside")
         archive = os.path.join(mount.folder, "sources.tar")
@@ -91,6 +99,8 @@ def guest_works_under_kills(bin_folder, most):
         write_program(os.path.join(outside, "program"))
         run("tar", "-cf", archive, "--exclude=__pycache__", *PARTS, cwd=SOURCES)
         run("tar", "-xf", archive, "-C", outside)
+        with open(os.path.join(outside, "plain"), "wb") as file:
+            file.write(rng.randbytes(PLAIN_MIB << 20))
         run("truncate", "-s", "1G", mount.path("disk.img"))
         counts = []
         with cairn_mount.loop_device(mount.path("disk.img")) as device:

@@ -250,7 +250,7 @@ class Race:
 
 def storm(bin_folder, most):
     rng = replacing.new_rng()
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+    with cairn_mount.Mount(bin_folder) as mount:
         workers = [Worker(mount, number, random.Random(rng.random())) for number in range(WORKERS)]
         race = Race(mount)
         for name in [worker.own for worker in workers] + ["shared", "race"]:

@@ -213,7 +213,7 @@ def held_by_extents(mount):
 
 def open_files_under_kills(bin_folder, most):
     rng = replacing.new_rng()
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+    with cairn_mount.Mount(bin_folder) as mount:
         os.mkdir(mount.path("many"))
         for number in range(NAMES):
             path = mount.path("many", f"name{number:05d}")

@@ -120,7 +120,7 @@ def bench(load, cluster, counts):
 
 def pgbench_under_kills(bin_folder, most):
     rng = replacing.new_rng()
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+    with cairn_mount.Mount(bin_folder) as mount:
         guest = os.path.join(mount.folder, "guest")
         run("truncate", "-s", "2G", mount.path("disk.img"))
         counts = []

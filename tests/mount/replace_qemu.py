@@ -142,7 +142,7 @@ def verify(path, first, blocks, last):
 def guest_under_kills(bin_folder, most):
     rng = replacing.new_rng()
     with cairn_mount.scratch_folder() as folder, \
-            cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+            cairn_mount.Mount(bin_folder) as mount:
         kernel = unpack_kernel(bin_folder, folder)
         initramfs = os.path.join(folder, "initramfs")
         make_initramfs(folder, initramfs)

@@ -17,7 +17,6 @@ import traceback
 
 from checks import Failure, check, check_equal, wait_until
 
-OPTIONS = "replace_server"
 HANG_SECONDS = 60
 SHORTEST, LONGEST = 0.05, 2.0  # seconds between two kills
 _RATE = re.compile(r"\[(?:[rwt]=([\d.]+)[kKMGi]*B/s,?)(?:[rwt]=([\d.]+)[kKMGi]*B/s,?)?")

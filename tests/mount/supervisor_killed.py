@@ -32,7 +32,7 @@ def expect_gone(mount, fd):
 def supervisor_killed_under_load(bin_folder):
     rng = replacing.new_rng()
     states = [kill9.State() for _ in range(kill9.WRITERS)]
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+    with cairn_mount.Mount(bin_folder) as mount:
         for writer in range(kill9.WRITERS):
             with open(mount.path(f"disk{writer}"), "wb") as file:
                 file.truncate(kill9.SLOTS * kill9.STRIDE)
@@ -68,9 +68,8 @@ def supervisor_killed_under_load(bin_folder):
 def foreground(mount):
     """cairnfs -f: its exit code and its last words can be seen."""
     with open(mount.log, "ab") as log:
-        process = subprocess.Popen([mount.cairnfs, "-f", *mount.option_words(), mount.store,
-                                    mount.mountpoint], stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=log)
+        process = subprocess.Popen([mount.cairnfs, "-f", mount.store, mount.mountpoint],
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     with cairn_mount.undo(process.kill):
         wait_until(lambda: cairn_mount.is_mounted(mount.mountpoint) and
                    error_of(os.listdir, mount.mountpoint) is None, 30, "cairnfs -f mounts")
@@ -105,7 +104,7 @@ def check_there(mount):
 
 def servers_that_die_at_once_end_the_mount(bin_folder):
     """Each server is killed as soon as it is there."""
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS, mount=False) as mount:
+    with cairn_mount.Mount(bin_folder, mount=False) as mount:
         with foreground(mount) as process:
             fd = write_synced(mount)
             killed = set()
@@ -126,7 +125,7 @@ def servers_that_die_at_once_end_the_mount(bin_folder):
 
 def server_that_cannot_open_the_store_ends_the_mount(bin_folder):
     """The index is damaged while no server lives: the next one says so, and that is the end."""
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS, mount=False) as mount:
+    with cairn_mount.Mount(bin_folder, mount=False) as mount:
         with foreground(mount) as process:
             fd = write_synced(mount)
             os.kill(process.pid, signal.SIGSTOP)  # No successor before the damage is done.

@@ -47,7 +47,7 @@ class Upgrader(replacing.Killer):
 
 def replacements_under_fio(bin_folder, most):
     rng = replacing.new_rng()
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+    with cairn_mount.Mount(bin_folder) as mount:
         done = {}
         for name in replace_fio.LOADS:
             run("truncate", "-s", f"{replace_fio.SIZE_MIB}M", mount.path(name))
@@ -80,7 +80,7 @@ def damaged(path):
 
 
 def what_does_not_fit_is_refused(bin_folder):
-    with cairn_mount.Mount(bin_folder, options=replacing.OPTIONS) as mount:
+    with cairn_mount.Mount(bin_folder) as mount:
         text = os.path.join(mount.folder, "text")
         with open(text, "w", encoding="ascii") as file:
             file.write("no program\n")
