@@ -51,11 +51,14 @@ def servers(supervisor):
 
 
 def status(mount):
-    return json.loads(mount.cairn("status", mount.mountpoint, "--json").stdout)
+    """What `cairn status` says of the mount and its processes."""
+    return json.loads(mount.cairn("status", mount.mountpoint, "--json").stdout)["mount"]
 
 
 class Killer(threading.Thread):
     """SIGKILL to the mount's server at random moments, until `most` kills or stop()."""
+
+    noun = "kills"
 
     def __init__(self, mount, rng, most=None, shortest=SHORTEST, longest=LONGEST):
         super().__init__(daemon=True)
@@ -63,6 +66,7 @@ class Killer(threading.Thread):
         self.supervisor = mount.parent_pid()
         self.kills = 0
         self.failure = None
+        self.restarts_before = status(mount)["restarts"]
         self._rng = random.Random(rng.random())
         self._most = most
         self._range = math.log(shortest), math.log(longest)
@@ -79,6 +83,10 @@ class Killer(threading.Thread):
                 self.failure = failure
                 return
 
+    def check_counts(self):
+        """Each kill is of another server, and each is counted as one restart."""
+        check_equal(status(self.mount)["restarts"] - self.restarts_before, self.kills, "restarts")
+
     def disturb(self):
         wait_until(lambda: servers(self.supervisor), HANG_SECONDS, "a server to kill")
         with contextlib.suppress(ProcessLookupError):
@@ -94,7 +102,6 @@ class Killer(threading.Thread):
 def kills(mount, rng, most=None, kind=Killer, **range_of_pauses):
     """A Killer for the block; afterwards the mount must be served by the same supervisor."""
     killer = kind(mount, rng, most, **range_of_pauses)
-    before = restarts(mount)
     killer.start()
     try:
         yield killer
@@ -104,13 +111,8 @@ def kills(mount, rng, most=None, kind=Killer, **range_of_pauses):
     check(killer.kills > 0, "the load was over before the first kill")
     check_equal(mount.parent_pid(), killer.supervisor, "the supervisor after the kills")
     os.listdir(mount.mountpoint)
-    if before is not None:
-        check_equal(restarts(mount) - before, killer.kills, "restarts that cairn status counts")
-    print(f"  {killer.kills} kills", flush=True)
-
-
-def restarts(mount):
-    return status(mount).get("restarts")
+    killer.check_counts()
+    print(f"  {killer.kills} {killer.noun}", flush=True)
 
 
 class Load(threading.Thread):

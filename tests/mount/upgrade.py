@@ -19,6 +19,8 @@ from checks import check, check_equal, run
 class Upgrader(replacing.Killer):
     """Upgrades to one copy of the program after another, and restarts in between."""
 
+    noun = "replacements"
+
     def __init__(self, mount, rng, most, **range_of_pauses):
         super().__init__(mount, rng, most, **range_of_pauses)
         self.programs = [os.path.join(mount.folder, "bin", name) for name in ("one", "two")]
@@ -26,6 +28,11 @@ class Upgrader(replacing.Killer):
         for path in self.programs:
             shutil.copy2(mount.cairnfs, path)
         self.program = mount.cairnfs_real()
+        self.pauses = []  # ms, as the program tells them
+
+    def check_counts(self):
+        """They count crashes; what somebody asked for is none."""
+        check_equal(replacing.status(self.mount)["restarts"], self.restarts_before, "restarts")
 
     def disturb(self):
         old = replacing.servers(self.supervisor)
@@ -35,7 +42,7 @@ class Upgrader(replacing.Killer):
                                     "--json")
         else:
             done = self.mount.cairn("restart", self.mount.mountpoint, "--json")
-        check(isinstance(json.loads(done.stdout), dict), f"--json printed {done.stdout!r}")
+        self.pauses.append(json.loads(done.stdout)["pause_ms"])
         new = replacing.servers(self.supervisor)
         check(len(old) == len(new) == 1 and old != new,
               f"servers {old} before and {new} after replacement {self.kills}")
@@ -57,6 +64,8 @@ def replacements_under_fio(bin_folder, most):
                                           random.Random(rng.random()), done)
                      for name in replace_fio.LOADS}
             replacing.run_until_killed_enough(upgrader, loads)
+        pauses = sorted(upgrader.pauses)
+        print(f"  pauses: median {pauses[len(pauses) // 2]:.0f} ms, worst {pauses[-1]:.0f} ms")
         after = replacing.status(mount)
         check_equal(after["upgrades"] - before["upgrades"], (most + 1) // 2, "upgrades counted")
         check_equal(after["server_generation"] - before["server_generation"], most,

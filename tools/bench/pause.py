@@ -239,6 +239,7 @@ def main():
     parser.add_argument("--prepare-only", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # An orderly end, without the mount.
     result = run(options.build, options.dir,
                  lambda text: print(text, file=sys.stderr, flush=True), options.kills,
                  options.volumes, options.chunks_gib, options.index_mib, options.store,
