@@ -73,10 +73,7 @@ class Killer(threading.Thread):
         self._stop_wanted = threading.Event()
 
     def run(self):
-        while self._most is None or self.kills < self._most:
-            # As many short pauses as long ones: a server dies while it starts, and while it works.
-            if self._stop_wanted.wait(math.exp(self._rng.uniform(*self._range))):
-                return
+        while not self._stop_wanted.is_set() and self.kills != self._most:
             try:
                 self.disturb()
             except Exception as failure:  # pylint: disable=broad-except
@@ -89,9 +86,22 @@ class Killer(threading.Thread):
 
     def disturb(self):
         wait_until(lambda: servers(self.supervisor), HANG_SECONDS, "a server to kill")
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(servers(self.supervisor)[0], signal.SIGKILL)
-            self.kills += 1
+        pid = servers(self.supervisor)[0]
+        # Mostly one that serves; the others may die while they start.
+        if self._rng.random() < 0.75:
+            wait_until(lambda: f" {pid} serving " in self.mount.read_log(), HANG_SECONDS,
+                       "the next server serves")
+            self.pause()
+        else:
+            time.sleep(self._rng.uniform(0, SHORTEST))
+        os.kill(pid, signal.SIGKILL)
+        self.kills += 1
+        # It may take a while to die: a second signal would hit the same one.
+        wait_until(lambda: pid not in servers(self.supervisor), HANG_SECONDS, "the server dies")
+
+    def pause(self):
+        """As many short ones as long ones."""
+        self._stop_wanted.wait(math.exp(self._rng.uniform(*self._range)))
 
     def stop(self):
         self._stop_wanted.set()

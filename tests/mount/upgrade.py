@@ -35,6 +35,7 @@ class Upgrader(replacing.Killer):
         check_equal(replacing.status(self.mount)["restarts"], self.restarts_before, "restarts")
 
     def disturb(self):
+        self.pause()
         old = replacing.servers(self.supervisor)
         if self.kills % 2 == 0:
             self.program = self.programs[self.kills // 2 % 2]
