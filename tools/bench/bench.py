@@ -16,12 +16,16 @@ import tempfile
 
 import fio
 import jobs
+import pause
 import report
 import scale
+import supervised
 import targets
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 PROJECT = os.path.dirname(os.path.dirname(HERE))
+# Jobs with a report of their own, beside those of fio.
+EXTRAS = ("scale", "supervised", "pause")
 RESULTS = os.path.join(HERE, "RESULTS.md")
 
 
@@ -40,7 +44,7 @@ def parse(arguments):
     parser.add_argument("--size-mib", type=int, help="of the volume, default 1024")
     parser.add_argument("--jobs", default="",
                         help="comma list of " + ", ".join(j.name for j in jobs.JOBS) +
-                        ", and scale; default: all but scale")
+                        ", and " + ", ".join(EXTRAS) + "; default: all but those last ones")
     parser.add_argument("--tmpfs-dir", default="/dev/shm")
     parser.add_argument("--disk-dir", default="/var/tmp")
     parser.add_argument("--out", metavar="DIR", help="write bench.json and bench.md there")
@@ -51,13 +55,19 @@ def parse(arguments):
     parser.add_argument("--index-gib", type=int, default=0,
                         help="scale job: also a volume with one block in each chunk of this "
                         "many GiB (takes 16 MiB of disk for each)")
+    parser.add_argument("--baseline", metavar="DIR",
+                        help="supervised job: compare with the cairnfs of this build folder instead "
+                        "of a mount with no_replace")
+    parser.add_argument("--kills", type=int, default=100, help="of the pause job")
+    parser.add_argument("--pause-store", metavar="DIR",
+                        help="pause job: keep the large store here, and use it the next time")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 3)
     options.size_mib = options.size_mib or (256 if options.quick else 1024)
     options.names = [name for name in options.jobs.split(",") if name]
     try:
-        wanted = [name for name in options.names if name != "scale"]
+        wanted = [name for name in options.names if name not in EXTRAS]
         options.selected = jobs.select(wanted) if wanted or not options.names else []
     except ValueError as error:
         parser.error(str(error))
@@ -157,9 +167,16 @@ def main(arguments):
     if "scale" in options.names:
         run["scale"] = scale.run(options.build, options.disk_dir, options.volumes,
                                  options.index_gib, say)
+    if "supervised" in options.names:
+        run["supervised"] = supervised.run(options.build, options.baseline, options.tmpfs_dir,
+                                           options.rounds, options.seconds, options.size_mib, say)
+    if "pause" in options.names:
+        run["pause"] = pause.run(options.build, options.disk_dir, say, options.kills,
+                                 store=options.pause_store)
     write_out(run, options)
     missed = [each for summaries in run["backings"].values() for each in summaries
               if each["met"] is False]
+    missed += [name for name in EXTRAS if run.get(name, {}).get("met") is False]
     cairn_failed = any(", Cairn: " in line for line in run["failures"])
     return 1 if cairn_failed or (options.check and missed) else 0
 

@@ -88,8 +88,10 @@ def document(run):
     for backing, summaries in run["backings"].items():
         if summaries:
             parts += [f"Backing: {backing}", "", table(summaries), ""]
-    if run.get("scale"):
-        parts += ["Scale", "", *(f"- {line}" for line in run["scale"]["lines"]), ""]
+    for name, title in (("scale", "Scale"), ("supervised", "Cost of replacement, on tmpfs"),
+                        ("pause", "Pause by a killed server, on the disk")):
+        if run.get(name):
+            parts += [title, "", *(f"- {line}" for line in run[name]["lines"]), ""]
     if run["failures"]:
         parts += ["Not measured:", "", *(f"- {line}" for line in run["failures"]), ""]
     return "\n".join(parts)
