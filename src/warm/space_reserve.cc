@@ -18,6 +18,12 @@ constexpr int64_t kRetryIntervalNs = 100'000'000;
 SpaceReserve::SpaceReserve(Env& env, std::string dir, std::string path)
     : env_(env), dir_(std::move(dir)), path_(std::move(path)) {}
 
+void SpaceReserve::Adopt() {
+  MutexLock lock(mu_);
+  const auto existing = env_.Info(path_);
+  held_ = existing.ok() && existing->allocated_bytes >= kSmallestReserve;
+}
+
 void SpaceReserve::Build() {
   MutexLock lock(mu_);
   BuildLocked();

@@ -21,6 +21,9 @@ class SpaceReserve {
   // `dir` is the store's, `path` the reserve's file in it.
   SpaceReserve(Env& env, std::string dir, std::string path);
 
+  // Takes over the reserve that the file is, if it is whole: giving it up and building it anew
+  // makes the host write, which is much to wait for.
+  void Adopt();
   // Builds the reserve if it is not there. Finding no room for it is not an error, only scarcity.
   // On filesystems that cannot preallocate there is none.
   void Build();

@@ -171,14 +171,22 @@ Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
   CAIRN_RETURN_IF_ERROR(RepairLogTails(env_, index_dir));
   reserve_ = std::make_unique<SpaceReserve>(env_, dir_, dir_ + "/reserve");
   // Opening writes a little, and must be possible on a filesystem that was left full: what the
-  // last process kept back is given up first, and built anew when the index is open.
-  auto old_reserve = env_.Open(dir_ + "/reserve", OpenMode::kReadWrite);
-  if (old_reserve.ok()) CAIRN_RETURN_IF_ERROR((*old_reserve)->Truncate(0));
+  // last process kept back is given up first, and built anew when the index is open. While programs
+  // wait for their server it is given up only if there is no other room.
+  if (options.takes_over) {
+    reserve_->Adopt();
+  } else if (auto old = env_.Open(dir_ + "/reserve", OpenMode::kReadWrite); old.ok()) {
+    CAIRN_RETURN_IF_ERROR((*old)->Truncate(0));
+  }
   IndexOptions index_options;
   index_options.cache_bytes = options.index_cache_bytes;
   SpaceReserve* const reserve = reserve_.get();
   index_options.on_no_space = [reserve] { return reserve->Release(); };
-  CAIRN_ASSIGN_OR_RETURN(index_, Index::Open(env_, index_dir, index_options));
+  auto opened = Index::Open(env_, index_dir, index_options);
+  if (!opened.ok() && opened.status().code() == Code::kNoSpace && reserve_->Release()) {
+    opened = Index::Open(env_, index_dir, index_options);
+  }
+  CAIRN_ASSIGN_OR_RETURN(index_, std::move(opened));
   reserve_->Build();
   CAIRN_RETURN_IF_ERROR(CountCrash());
   auto root = index_->GetInode(kRootInode);

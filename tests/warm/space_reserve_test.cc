@@ -100,6 +100,29 @@ TEST_F(SpaceReserveTest, WhatAnEarlierProcessReservedIsTakenOver) {
   EXPECT_EQ(Allocated(), 0u);
 }
 
+TEST_F(SpaceReserveTest, AdoptedItIsGivenUpLikeOneThatWasBuilt) {
+  SpaceReserve(env_, "/", "/reserve").Build();
+  Fill(190 * kMebibyte);
+  reserve_.Adopt();
+  reserve_.Build();
+  EXPECT_FALSE(reserve_.scarce());
+  EXPECT_TRUE(reserve_.Release());
+  EXPECT_EQ(Allocated(), 0);
+}
+
+TEST_F(SpaceReserveTest, OneThatWasGivenUpIsNotAdopted) {
+  {
+    SpaceReserve earlier(env_, "/", "/reserve");
+    earlier.Build();
+    ASSERT_TRUE(earlier.Release());
+  }
+  Fill(195 * kMebibyte);
+  reserve_.Adopt();
+  EXPECT_FALSE(reserve_.Release());
+  reserve_.Build();
+  EXPECT_TRUE(reserve_.scarce());
+}
+
 TEST_F(SpaceReserveTest, WithoutPreallocationThereIsNoReserveAndNoScarcity) {
   Fault fault;
   fault.ops = Op::kAllocate;
