@@ -172,8 +172,8 @@ def measure(cairn, kills, say):
     pauses, parts = [], []
     for number, (when, _) in enumerate(done):
         until = done[number + 1][0] if number + 1 < len(done) else when + 60
-        begin, end = max(((begin, end) for begin, end in writer.slow
-                          if end >= when and begin < until),
+        # A write that waits at the next kill is that one's.
+        begin, end = max(((begin, end) for begin, end in writer.slow if when <= end < until),
                          key=lambda each: each[1] - each[0], default=(when, when))
         pauses.append(1000 * (end - begin))
         parts.append(phases(log, when, end))
