@@ -53,8 +53,8 @@ def parse(arguments):
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is not met")
     parser.add_argument("--volumes", type=int, default=10000, help="of the scale job")
     parser.add_argument("--index-gib", type=int, default=0,
-                        help="scale job: also a volume with one block in each chunk of this "
-                        "many GiB (takes 16 MiB of disk for each)")
+                        help="scale job: also a volume with an index record for each chunk of "
+                        "this many GiB")
     parser.add_argument("--baseline", metavar="DIR",
                         help="supervised job: compare with the cairnfs of this build folder instead "
                         "of a mount with no_replace")
