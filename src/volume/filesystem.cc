@@ -102,7 +102,8 @@ Status Filesystem::Close(bool mount_goes_on) {
   state.maintenance.Stop();
   Status status;
   if (!state.context.read_only) status = state.maintenance.SyncAll();
-  if (status.ok()) SealAll(state.seal_at_close);
+  // Programs wait while one server makes way for another, which will seal what is left.
+  if (status.ok() && !mount_goes_on) SealAll(state.seal_at_close);
   for (const auto& volume : state.table.All()) {
     const Status health = volume->Health();
     if (!health.ok() && health.code() != Code::kStale && status.ok()) status = health;
