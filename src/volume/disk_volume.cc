@@ -128,11 +128,19 @@ Status DiskVolume::CommitRecordBy(IndexBatch& batch,
                                   const std::function<Status()>& commit) {
   MutexLock commit_lock(commit_mu_);
   if (retired_.load()) return Status(Code::kStale, "the volume is gone");
+  // Before the times are read: a write that comes later makes them dirty again.
+  const bool times_were_dirty = times_dirty_.exchange(false);
   const InodeRecord before = Record();
   InodeRecord record = before;
   change(record);
   batch.PutInode(inode_, record);
-  CAIRN_RETURN_IF_ERROR(commit());
+  const Status committed = commit();
+  if (!committed.ok()) {
+    if (times_were_dirty) times_dirty_.store(true);
+    return committed;
+  }
+  if (times_were_dirty) context_.mount_table->ClearTimes(inode_);
+  if (times_dirty_.load()) context_.mount_table->MarkTimes(inode_);
   MutexLock lock(record_mu_);
   record_ = record;
   // Writes that went on meanwhile have moved the times; only what was asked for is set.
@@ -149,7 +157,7 @@ Status DiskVolume::CommitRecordBy(IndexBatch& batch,
 
 Status DiskVolume::SyncTimes() {
   if (context_.read_only || retired_.load() || !Health().ok()) return Status::Ok();
-  if (!times_dirty_.exchange(false)) return Status::Ok();
+  if (!times_dirty_.load()) return Status::Ok();
   IndexBatch batch;
   return CommitRecord(batch, [](InodeRecord&) {});
 }

@@ -1,5 +1,6 @@
 #include "src/volume/journal_replay.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -94,6 +95,22 @@ Status ReplayJournal(WarmStore& store, IndexJournal& journal) {
   if (!batch.empty()) LogInfo("replaying {} index changes of the last server", batch.count());
   CAIRN_RETURN_IF_ERROR(index.Commit(batch));
   journal.Clear();
+  return Status::Ok();
+}
+
+Status ReplayTimes(WarmStore& store, MountTable& table, int64_t now_ns) {
+  IndexBatch batch;
+  const std::vector<InodeId> inodes = table.InodesWithTimes();
+  for (const InodeId inode : inodes) {
+    auto record = store.index().GetInode(inode);
+    if (record.status().code() == Code::kNotFound) continue;
+    if (!record.ok()) return std::move(record).status();
+    record->mtime_ns = std::max(record->mtime_ns, now_ns);
+    record->ctime_ns = std::max(record->ctime_ns, now_ns);
+    batch.PutInode(inode, *record);
+  }
+  CAIRN_RETURN_IF_ERROR(store.index().Commit(batch));
+  for (const InodeId inode : inodes) table.ClearTimes(inode);
   return Status::Ok();
 }
 

@@ -4,6 +4,7 @@
 
 #include "src/base/status.h"
 #include "src/warm/index_journal.h"
+#include "src/warm/mount_table.h"
 #include "src/warm/warm_store.h"
 
 namespace cairn {
@@ -14,6 +15,10 @@ namespace cairn {
 // and with it the journal. kCorrupt: the journal is damaged; the index stays at its last durable
 // state. REQUIRES: no volume is loaded.
 Status ReplayJournal(WarmStore& store, IndexJournal& journal);
+
+// Volumes that were written to since their times were: nobody knows when exactly any more, but
+// programs may have seen the times, and they must not go back. They become `now_ns`.
+Status ReplayTimes(WarmStore& store, MountTable& table, int64_t now_ns);
 
 }  // namespace cairn
 

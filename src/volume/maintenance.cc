@@ -72,9 +72,9 @@ std::function<void()> Maintenance::Guarded(std::shared_ptr<Gatekeeper> gatekeepe
 Status Maintenance::Start(bool takes_over) {
   if (context_.read_only) return Status::Ok();
   Post([this] {
-    const Status status = context_.store->SyncPast();
     // Each volume syncs its own files then, and the store is not closed cleanly.
-    if (!status.ok()) LogError("syncing what earlier servers wrote: {}", status.ToString());
+    const Status status = SyncPast();
+    if (!status.ok()) LogError("{}", status.ToString());
   });
   Index& index = context_.store->index();
   std::vector<BranchId> dead;
@@ -89,7 +89,14 @@ Status Maintenance::Start(bool takes_over) {
     return true;
   }));
   for (const InodeId inode : orphans) {
-    if (!takes_over || table_.HasNoHandles(inode)) DestroySoon(inode);
+    if (!takes_over) {
+      DestroySoon(inode);
+    } else if (table_.HasNoHandles(inode)) {
+      // Programs may still find it by a name that the kernel remembers, until it is claimed.
+      Post([this, inode] {
+        if (table_.ClaimOrphan(inode)) DestroySoon(inode);
+      });
+    }
   }
   ScheduleTick();
   if (sealer_.enabled()) ScheduleSealing(Sealer::kInterval);
@@ -150,8 +157,21 @@ Status Maintenance::FlushLocked() {
   return first_failure;
 }
 
+// The kernel tells of a failure once: what comes after must not take the next success for an
+// answer, nor may a later server.
+Status Maintenance::SyncPast() {
+  MutexLock lock(past_mu_);
+  if (context_.mount_table->IsPastLost()) {
+    return Status(Code::kIo, "a sync of what earlier servers of this mount wrote failed");
+  }
+  Status status = context_.store->SyncPast();
+  if (status.ok()) return status;
+  context_.mount_table->MarkPastLost();
+  return std::move(status).WithPrefix("syncing what earlier servers wrote");
+}
+
 Status Maintenance::SyncAll() {
-  Status first_failure = context_.store->SyncPast();
+  Status first_failure = SyncPast();
   const Status flushed = FlushIndex();
   if (first_failure.ok()) first_failure = flushed;
   for (const auto& volume : table_.All()) {
@@ -196,6 +216,7 @@ Status Maintenance::DestroyVolume(InodeId inode) {
   }
   CAIRN_RETURN_IF_ERROR(index.Commit(batch));
   table_.Drop(inode);
+  context_.mount_table->ClearTimes(inode);
   if (!record.ok()) return Status::Ok();
   return ReclaimBranch(record->branch);
 }

@@ -62,6 +62,7 @@ class Maintenance {
   Status DestroyVolume(InodeId inode);
   Status ReclaimBranch(BranchId branch);
   Status FlushLocked() CAIRN_REQUIRES(flush_mu_);
+  Status SyncPast();
 
   VolumeContext& context_;
   VolumeTable& table_;
@@ -69,6 +70,9 @@ class Maintenance {
   const Options options_;
   Sealer sealer_;
   const std::shared_ptr<Gatekeeper> gatekeeper_;
+
+  // Held across the sync of the host filesystem: who waits for it needs to know its outcome.
+  Mutex past_mu_;
 
   // Held across the syncs of a flush: whoever waits for it waits for room in the journal.
   Mutex flush_mu_;

@@ -57,27 +57,34 @@ std::shared_ptr<DiskVolume> VolumeTable::FindLoaded(InodeId inode) {
   return found == shard.entries.end() ? nullptr : found->second.volume;
 }
 
+bool VolumeTable::ClaimUnlinked(Shard& shard, InodeId inode) {
+  const auto found = shard.entries.find(inode);
+  if (found == shard.entries.end()) return false;
+  Entry& entry = found->second;
+  if (!entry.unlinked || entry.claimed || !HasNoHandles(inode)) return false;
+  entry.claimed = true;
+  return true;
+}
+
 bool VolumeTable::Release(InodeId inode, HandleId handle) {
   Shard& shard = ShardOf(inode);
-  const auto claim = [&]() CAIRN_REQUIRES(shard.mu) {
-    const auto found = shard.entries.find(inode);
-    if (found == shard.entries.end()) return false;
-    Entry& entry = found->second;
-    if (!entry.unlinked || entry.claimed || !HasNoHandles(inode)) return false;
-    entry.claimed = true;
-    return true;
-  };
   {
     MutexLock lock(shard.mu);
     context_.mount_table->RemoveHandle(handle);
-    if (shard.entries.contains(inode) || !HasNoHandles(inode)) return claim();
+    if (shard.entries.contains(inode) || !HasNoHandles(inode)) return ClaimUnlinked(shard, inode);
   }
-  // Opened in the time of a server before this one, and not used since: whether it has a name the
-  // index alone knows. One that cannot be loaded stays an orphan until the next mount.
+  // Opened in the time of a server before this one, and not used since.
+  return ClaimOrphan(inode);
+}
+
+bool VolumeTable::ClaimOrphan(InodeId inode) {
+  // Whether it has a name the index alone knows. One that cannot be loaded stays an orphan until
+  // the next mount.
   const auto orphan = context_.store->index().HasOrphan(inode);
   if (!orphan.ok() || !*orphan || !Find(inode).ok()) return false;
+  Shard& shard = ShardOf(inode);
   MutexLock lock(shard.mu);
-  return claim();
+  return ClaimUnlinked(shard, inode);
 }
 
 bool VolumeTable::MarkUnlinked(InodeId inode) {

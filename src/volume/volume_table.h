@@ -39,6 +39,8 @@ class VolumeTable {
   bool IsUnlinked(InodeId inode);
   // Whether no program holds the volume open; false when that is not known for certain.
   bool HasNoHandles(InodeId inode);
+  // True when the index knows the volume as an orphan and it has no handles: claimed.
+  bool ClaimOrphan(InodeId inode);
   // Forgets a claimed volume.
   void Drop(InodeId inode);
 
@@ -62,6 +64,7 @@ class VolumeTable {
     Mutex load_mu;
   };
 
+  bool ClaimUnlinked(Shard& shard, InodeId inode) CAIRN_REQUIRES(shard.mu);
   Shard& ShardOf(InodeId inode) { return shards_[inode.value() % kShards]; }
   Result<std::shared_ptr<DiskVolume>> FindCounting(InodeId inode, std::optional<HandleId> handle);
   void UnloadIdle(Shard& shard);

@@ -214,7 +214,8 @@ void DiskVolume::TouchTimes() {
   const int64_t now_ns = context_.clock->NowNs();
   mtime_ns_.store(now_ns, std::memory_order_relaxed);
   ctime_ns_.store(now_ns, std::memory_order_relaxed);
-  if (!times_dirty_.load(std::memory_order_relaxed)) times_dirty_.store(true);
+  if (times_dirty_.load(std::memory_order_relaxed)) return;
+  if (!times_dirty_.exchange(true)) context_.mount_table->MarkTimes(inode_);
 }
 
 }  // namespace cairn

@@ -11,15 +11,21 @@ namespace {
 constexpr uint64_t kMagic = 0x314c42544e524943;  // "CIRNTBL1"
 constexpr size_t kHeaderSize = 4096;
 constexpr size_t kNoSlot = ~size_t{0};
-// In a slot's place for the handle: the volume is poisoned.
+// In a slot's place for the handle: the volume is poisoned; its times changed.
 constexpr HandleId kPoisonMark{~uint64_t{0}};
+constexpr HandleId kTimesMark{~uint64_t{1}};
+// Slots that only marks of poison may take.
+constexpr size_t kKeptForPoison = 64;
 
 }  // namespace
 
 struct MountTable::Header {
   uint64_t magic;
-  uint64_t used;        // slots behind this one were never used
-  uint64_t overflowed;  // not 0: a handle found no slot
+  uint64_t used;          // slots behind this one were never used
+  uint64_t overflowed;    // not 0: a handle found no slot
+  uint64_t live;          // slots that are not empty
+  uint64_t changing;      // not 0 while a slot and `live` change
+  uint64_t all_poisoned;  // not 0: a mark of poison found no slot
 };
 
 // `state` is written last, in one store, and cleared first: 0 is "nothing here".
@@ -57,6 +63,7 @@ Result<std::unique_ptr<MountTable>> MountTable::Open(std::span<std::byte> region
 }
 
 Status MountTable::ReadSlots() {
+  uint64_t live = 0;
   for (size_t number = 0; number < header().used; ++number) {
     const Slot& slot = SlotAt(number);
     if (slot.state == 0) {
@@ -66,29 +73,39 @@ Status MountTable::ReadSlots() {
     if (slot.state != StateOf(slot.inode, slot.handle)) {
       return Status(Code::kCorrupt, "table of handles: an entry's checksum does not match");
     }
+    ++live;
     const InodeId inode(slot.inode);
     const HandleId handle(slot.handle);
     if (handle == kPoisonMark) {
       poisoned_.insert(inode);
+    } else if (handle == kTimesMark) {
+      times_[inode] = number;
     } else if (handles_.try_emplace(handle, Handle{inode, number}).second) {
       ++counts_[inode];
     }
   }
+  // A server that was killed within a change left the slot as it was before or after, and the
+  // request will come again. Any other difference is a slot that somebody wiped.
+  if (live != header().live && header().changing == 0) {
+    return Status(Code::kCorrupt, "table of handles: it counts other entries than it holds");
+  }
+  header().live = live;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  header().changing = 0;
   return Status::Ok();
 }
 
-size_t MountTable::Take(InodeId inode, HandleId handle) {
+size_t MountTable::Take(InodeId inode, HandleId handle, size_t kept_back) {
   size_t number = kNoSlot;
+  if (header().live + kept_back >= slot_count_) return kNoSlot;
   if (!free_.empty()) {
     number = free_.back();
     free_.pop_back();
-  } else if (header().used < slot_count_) {
+  } else {
     number = header().used;
     std::atomic_ref<uint64_t>(header().used).store(number + 1, std::memory_order_release);
-  } else {
-    std::atomic_ref<uint64_t>(header().overflowed).store(1, std::memory_order_release);
-    return kNoSlot;
   }
+  std::atomic_ref<uint64_t>(header().changing).store(1, std::memory_order_release);
   // A kill leaves the slot empty or whole: the process can only be killed between instructions, so
   // the compiler is the one to be held to the order.
   Slot& slot = SlotAt(number);
@@ -97,14 +114,27 @@ size_t MountTable::Take(InodeId inode, HandleId handle) {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   std::atomic_ref<uint64_t>(slot.state)
       .store(StateOf(inode.value(), handle.value()), std::memory_order_release);
+  std::atomic_ref<uint64_t>(header().live).store(header().live + 1, std::memory_order_release);
+  std::atomic_ref<uint64_t>(header().changing).store(0, std::memory_order_release);
   return number;
+}
+
+void MountTable::Empty(size_t slot) {
+  std::atomic_ref<uint64_t>(header().changing).store(1, std::memory_order_release);
+  std::atomic_ref<uint64_t>(SlotAt(slot).state).store(0, std::memory_order_release);
+  std::atomic_ref<uint64_t>(header().live).store(header().live - 1, std::memory_order_release);
+  std::atomic_ref<uint64_t>(header().changing).store(0, std::memory_order_release);
+  free_.push_back(slot);
 }
 
 void MountTable::AddHandle(InodeId inode, HandleId handle) {
   MutexLock lock(mu_);
   const auto [entry, added] = handles_.try_emplace(handle, Handle{inode, kNoSlot});
   if (!added) return;
-  entry->second.slot = Take(inode, handle);
+  entry->second.slot = Take(inode, handle, kKeptForPoison);
+  if (entry->second.slot == kNoSlot) {
+    std::atomic_ref<uint64_t>(header().overflowed).store(1, std::memory_order_release);
+  }
   ++counts_[inode];
 }
 
@@ -114,10 +144,7 @@ void MountTable::RemoveHandle(HandleId handle) {
   if (found == handles_.end()) return;
   const auto [inode, slot] = found->second;
   handles_.erase(found);
-  if (slot != kNoSlot) {
-    std::atomic_ref<uint64_t>(SlotAt(slot).state).store(0, std::memory_order_release);
-    free_.push_back(slot);
-  }
+  if (slot != kNoSlot) Empty(slot);
   const auto count = counts_.find(inode);
   if (--count->second == 0) counts_.erase(count);
 }
@@ -130,12 +157,34 @@ uint64_t MountTable::HandleCount(InodeId inode) {
 
 void MountTable::MarkPoisoned(InodeId inode) {
   MutexLock lock(mu_);
-  if (poisoned_.insert(inode).second) Take(inode, kPoisonMark);
+  if (!poisoned_.insert(inode).second || Take(inode, kPoisonMark, 0) != kNoSlot) return;
+  std::atomic_ref<uint64_t>(header().all_poisoned).store(1, std::memory_order_release);
 }
 
 bool MountTable::IsPoisoned(InodeId inode) {
   MutexLock lock(mu_);
-  return poisoned_.contains(inode);
+  return header().all_poisoned != 0 || poisoned_.contains(inode);
+}
+
+void MountTable::MarkTimes(InodeId inode) {
+  MutexLock lock(mu_);
+  const auto [entry, added] = times_.try_emplace(inode, kNoSlot);
+  if (added) entry->second = Take(inode, kTimesMark, kKeptForPoison);
+}
+
+void MountTable::ClearTimes(InodeId inode) {
+  MutexLock lock(mu_);
+  const auto found = times_.find(inode);
+  if (found == times_.end()) return;
+  if (found->second != kNoSlot) Empty(found->second);
+  times_.erase(found);
+}
+
+std::vector<InodeId> MountTable::InodesWithTimes() {
+  MutexLock lock(mu_);
+  std::vector<InodeId> inodes;
+  for (const auto& [inode, slot] : times_) inodes.push_back(inode);
+  return inodes;
 }
 
 }  // namespace cairn

@@ -1,5 +1,6 @@
 // MountTable: what each server of a mount has to know of those before it, in memory that outlives
-// them: which handles programs hold, and which volumes a failed sync poisoned.
+// them: which handles programs hold, which volumes a failed sync poisoned, and whose times changed
+// since they were last written.
 //
 // A handle is the request that opened it, so that an open or a release that is sent again changes
 // nothing more. Like the index journal the memory belongs to the supervisor and ends with the
@@ -36,9 +37,19 @@ class MountTable {
   // False when an earlier server had no room for all handles: a count may then be too small.
   bool counts_are_exact() const { return exact_; }
 
-  // Stays until the end of the mount.
+  // Stays until the end of the mount. Never forgotten: when there is no room, all count as
+  // poisoned.
   void MarkPoisoned(InodeId inode);
   bool IsPoisoned(InodeId inode);
+  // The same of the host filesystem as a whole: a sync of what earlier servers wrote failed.
+  void MarkPastLost() { MarkPoisoned(kNoInode); }
+  bool IsPastLost() { return IsPoisoned(kNoInode); }
+
+  // The volume's times in the index are older than what programs may have seen of them. Without
+  // room for it the mark is this server's alone.
+  void MarkTimes(InodeId inode);
+  void ClearTimes(InodeId inode);
+  std::vector<InodeId> InodesWithTimes();
 
  private:
   struct Header;
@@ -47,13 +58,16 @@ class MountTable {
     InodeId inode;
     size_t slot = 0;  // kNoSlot: known to this server alone
   };
+  static constexpr InodeId kNoInode{0};
   explicit MountTable(std::span<std::byte> region);
 
   Header& header() { return *reinterpret_cast<Header*>(region_.data()); }
   Slot& SlotAt(size_t number);
   static uint64_t StateOf(uint64_t inode, uint64_t handle);
   Status ReadSlots() CAIRN_REQUIRES(mu_);
-  size_t Take(InodeId inode, HandleId handle) CAIRN_REQUIRES(mu_);
+  // Fills a slot; one of the last `kept_back` ones only if that is 0.
+  size_t Take(InodeId inode, HandleId handle, size_t kept_back) CAIRN_REQUIRES(mu_);
+  void Empty(size_t slot) CAIRN_REQUIRES(mu_);
 
   const std::span<std::byte> region_;
   const size_t slot_count_;
@@ -63,6 +77,7 @@ class MountTable {
   std::unordered_map<HandleId, Handle> handles_ CAIRN_GUARDED_BY(mu_);
   std::unordered_map<InodeId, uint64_t> counts_ CAIRN_GUARDED_BY(mu_);
   std::unordered_set<InodeId> poisoned_ CAIRN_GUARDED_BY(mu_);
+  std::unordered_map<InodeId, size_t> times_ CAIRN_GUARDED_BY(mu_);  // their slots
   std::vector<size_t> free_ CAIRN_GUARDED_BY(mu_);
 };
 

@@ -185,6 +185,64 @@ TEST_F(ReplacementTest, AVolumeThatWasReleasedButNotFreedIsFreedByTheNextServer)
   EXPECT_EQ(filesystem().GetAttributes(inode).status().code(), Code::kNotFound);
 }
 
+// The kernel remembers names for a while, and the next server frees what was released in the
+// background.
+TEST_F(ReplacementTest, AVolumeThatIsOpenedBeforeTheNextServerFreesItStays) {
+  const InodeId inode = machine_.Create("v")->inode();
+  ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, kChunkSize, 7), Code::kOk);
+  ASSERT_TRUE(filesystem().OpenVolume(inode, HandleId(10), false).ok());
+  ASSERT_TRUE(filesystem().Unlink(kRootInode, "v", New(2)).ok());
+  filesystem().ReleaseVolume(inode, HandleId(10));
+  Replace();
+  const auto opened = filesystem().OpenVolume(inode, HandleId(12), false);
+  ASSERT_TRUE(opened.ok()) << opened.status().ToString();
+  machine_.RunBackground();
+  EXPECT_TRUE(Holds(**opened, 0, kChunkSize, 7));
+  filesystem().ReleaseVolume(inode, HandleId(12));
+  machine_.RunBackground();
+  EXPECT_EQ(filesystem().GetAttributes(inode).status().code(), Code::kNotFound);
+}
+
+TEST_F(ReplacementTest, TimesDoNotGoBack) {
+  const InodeId inode = machine_.Create("v")->inode();
+  for (int server = 0; server < 3; ++server) {
+    ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, kBlockSize, 7), Code::kOk);
+    ASSERT_TRUE(machine_.Find("v")->Sync().ok());
+    ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, kBlockSize, 8), Code::kOk);
+    const auto before = filesystem().GetAttributes(inode);
+    ASSERT_TRUE(before.ok());
+    Replace();
+    const auto after = filesystem().GetAttributes(inode);
+    ASSERT_TRUE(after.ok());
+    EXPECT_GE(after->mtime_ns, before->mtime_ns);
+    EXPECT_GE(after->ctime_ns, before->ctime_ns);
+  }
+}
+
+TEST_F(ReplacementTest, ATimeThatWasSetAfterTheLastWriteStays) {
+  const InodeId inode = machine_.Create("v")->inode();
+  ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, kBlockSize, 7), Code::kOk);
+  AttributeChange change;
+  change.mtime_ns = 1'000'000'000;
+  ASSERT_TRUE(filesystem().SetAttributes(inode, change, New(2)).ok());
+  Replace();
+  EXPECT_EQ(filesystem().GetAttributes(inode)->mtime_ns, 1'000'000'000);
+}
+
+// The kernel tells of a failed sync once. What it lost must not pass for durable at the next one.
+TEST_F(ReplacementTest, AFailedSyncOfWhatServersBeforeWroteIsRememberedByAllThatFollow) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, kChunkSize, 7), Code::kOk);
+  Replace();
+  machine_.env().AddFault({.ops = Op::kSyncDir, .path_contains = "/store"});
+  machine_.RunBackground();
+  EXPECT_FALSE(machine_.CloseForTheNextServer().ok());
+  EXPECT_FALSE(machine_.env().Exists("/store/clean"));
+  machine_.Mount();
+  machine_.RunBackground();
+  EXPECT_FALSE(machine_.Close().ok());
+  EXPECT_FALSE(machine_.env().Exists("/store/clean"));
+}
+
 // The last server wrote it, the new one has not touched it, and the host was not synced since.
 TEST_F(ReplacementTest, ASyncCoversWhatServersBeforeLeftInAnyFile) {
   ASSERT_TRUE(machine_.Create("v")->Truncate(3 * kSegmentSize).ok());

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace cairn {
@@ -79,6 +80,52 @@ TEST_F(MountTableTest, APoisonedVolumeStaysSo) {
   EXPECT_TRUE(table->IsPoisoned(kDisk));
   EXPECT_FALSE(table->IsPoisoned(kOther));
   EXPECT_EQ(table->HandleCount(kDisk), 0u);
+}
+
+TEST_F(MountTableTest, ThereIsRoomForPoisonWhenHandlesHaveTakenAllElse) {
+  {
+    auto table = Open();
+    for (uint64_t i = 1; i < 1000; ++i) table->AddHandle(kDisk, HandleId(i));
+    table->MarkPoisoned(kOther);
+    EXPECT_FALSE(table->IsPoisoned(kDisk));
+  }
+  {
+    auto table = Open();
+    EXPECT_TRUE(table->IsPoisoned(kOther));
+    EXPECT_FALSE(table->IsPoisoned(kDisk));
+    for (uint64_t i = 100; i < 200; ++i) table->MarkPoisoned(InodeId(i));
+  }
+  EXPECT_TRUE(Open()->IsPoisoned(kDisk)) << "a mark that found no room counts for all";
+}
+
+TEST_F(MountTableTest, TheNextServerKnowsWhoseTimesChanged) {
+  {
+    auto table = Open();
+    table->MarkTimes(kDisk);
+    table->MarkTimes(kDisk);
+    table->MarkTimes(kOther);
+    table->ClearTimes(kOther);
+  }
+  EXPECT_EQ(Open()->InodesWithTimes(), std::vector<InodeId>{kDisk});
+  Open()->ClearTimes(kDisk);
+  EXPECT_TRUE(Open()->InodesWithTimes().empty());
+}
+
+TEST_F(MountTableTest, AWipedEntryIsRefused) {
+  Open()->AddHandle(kDisk, HandleId(2));
+  Open()->AddHandle(kDisk, HandleId(4));
+  std::fill_n(region().begin() + 4096, 24, std::byte{0});
+  EXPECT_EQ(MountTable::Open(region()).status().code(), Code::kCorrupt);
+}
+
+TEST_F(MountTableTest, AServerThatDiedWithinAChangeLeavesATable) {
+  Open()->AddHandle(kDisk, HandleId(2));
+  // The slot is empty already, and the number of entries was not taken down yet.
+  std::fill_n(region().begin() + 4096 + 16, 8, std::byte{0});
+  region()[32] = std::byte{1};
+  EXPECT_EQ(Open()->HandleCount(kDisk), 0u);
+  Open()->AddHandle(kDisk, HandleId(4));
+  EXPECT_EQ(Open()->HandleCount(kDisk), 1u);
 }
 
 TEST_F(MountTableTest, EveryScribbledByteOfAnEntryIsRefused) {
