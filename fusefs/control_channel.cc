@@ -39,9 +39,12 @@ Status ControlChannel::Send(ControlKind kind, std::span<const std::byte> payload
 Result<ControlMessage> ControlChannel::Receive() {
   std::vector<std::byte> buffer(sizeof(ControlKind) + kMaxPayload);
   Result<ReceivedMessage> received = ReceiveWithFd(socket_.get(), buffer);
+  // A peer that died with unread messages shows as a reset, once; then comes what it said last.
+  if (received.status().sys_errno() == ECONNRESET) {
+    received = ReceiveWithFd(socket_.get(), buffer);
+  }
   ControlMessage message;
   if (!received.ok()) {
-    // A peer that died with unread messages shows as a reset, not as an end.
     if (received.status().sys_errno() == ECONNRESET) return message;
     return std::move(received).status();
   }
