@@ -165,7 +165,8 @@ class Mount:
         found = []
         for entry in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                if not os.readlink(f"/proc/{entry}/exe").startswith(self.cairnfs_real()):
+                program = os.readlink(f"/proc/{entry}/exe")
+                if not program.startswith((self.cairnfs_real(), "/memfd:cairnfs:")):
                     continue
                 with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="replace") as file:
                     names = file.read().split("\0")

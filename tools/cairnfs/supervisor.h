@@ -49,7 +49,7 @@ class Supervisor {
     Stage stage = Stage::kWaiting;
     bool upgrade = false;
     UniqueFd client;
-    UniqueFd binary;  // of an upgrade
+    UniqueFd binary;  // of an upgrade: program_copy.h
     ProbeProcess probe;
     std::string trouble;          // why the new program does not serve
     TimePoint drained_at;         // when the old server was told to end

@@ -1,15 +1,14 @@
 // How a Supervisor replaces its server: one that died, one that hangs, and one that somebody wants
 // to restart or to upgrade.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 
 #include "src/base/log.h"
+#include "tools/cairnfs/program_copy.h"
 #include "tools/cairnfs/supervisor.h"
 
 namespace cairn {
@@ -81,10 +80,9 @@ void Supervisor::OnClient() {
   Replacement replacement;
   replacement.upgrade = upgrade;
   if (upgrade) {
-    replacement.binary = UniqueFd(open(request->path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!replacement.binary.valid()) {
-      return refuse(Status::FromErrno(errno, request->path).context());
-    }
+    const Status copied = CheckProgramCopy(request->fd.get());
+    if (!copied.ok()) return refuse(copied.context());
+    replacement.binary = std::move(request->fd);
     Result<ProbeProcess> probe = StartProbe(session_, replacement.binary);
     if (!probe.ok()) return refuse(probe.status().context());
     replacement.probe = std::move(*probe);
