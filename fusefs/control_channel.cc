@@ -51,7 +51,7 @@ Result<ControlMessage> ControlChannel::Receive() {
   if (received->size == 0) return message;
   if (received->size < sizeof(ControlKind)) return Status(Code::kInvalid, "control message");
   std::memcpy(&message.kind, buffer.data(), sizeof(ControlKind));
-  if (message.kind < ControlKind::kOpened || message.kind > ControlKind::kAlive) {
+  if (message.kind < ControlKind::kOpened || message.kind > ControlKind::kEnding) {
     return Status(Code::kInvalid, "control message of an unknown kind");
   }
   buffer.resize(received->size);

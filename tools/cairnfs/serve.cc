@@ -134,6 +134,8 @@ Result<Ending> ServeRequests(const ServeCommandLine& command, Stack& stack, Cont
       LogError("the supervisor is gone: ending the mount");
       break;
   }
+  // A supervisor that is gone need not know.
+  [[maybe_unused]] const Status sent = control.Send(ControlKind::kEnding);
   server->Stop();
   return ending;
 }
