@@ -215,6 +215,7 @@ void Supervisor::OnServing() {
     LogWarn("cairn restart and cairn upgrade will not work: {}", control.status().context());
   }
   systemd_.Tell("READY=1");
+  next_sign_ = served_since_;
   if (report_.in_background()) {
     const std::string& log = session_.options.log;
     LetGoOfTerminal(log.empty() ? session_.place.store + "/log" : log);

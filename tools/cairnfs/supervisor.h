@@ -154,7 +154,7 @@ class Supervisor {
   TimePoint next_ping_ = kNever;
   bool ping_unanswered_ = false;
   int missed_pings_ = 0;
-  TimePoint next_sign_{};  // of WatchSelf
+  TimePoint next_sign_ = kNever;  // of WatchSelf; from READY=1 on
 };
 
 }  // namespace cairn

@@ -23,12 +23,13 @@ constexpr milliseconds kShortLife{5000};
 constexpr milliseconds kShortLifeIfKilled{50};
 constexpr int kMostCrashes = 10;
 constexpr int kMostKills = 100;
-// One that does not even come to serve gets as many tries, however it ends.
-constexpr int kMostFailedOpenings = 15;
+// Whoever kills servers now and then may well hit each before it serves, for a while.
+constexpr int kMostKillsBeforeServing = 1000;
 // After so many short lives each next server waits twice as long.
 constexpr int kFreeRestarts = 2;
 constexpr milliseconds kFirstDelay{10};
 constexpr milliseconds kLongestDelay{1000};
+constexpr milliseconds kLongestDelayIfKilled{200};
 
 // How long a program may take to say whether it fits, and a server to end in order. One that takes
 // longer is killed, which nothing acknowledged is lost by.
@@ -68,7 +69,7 @@ bool Supervisor::ReplaceDeadServer(int wait_state) {
   const bool was_short =
       !has_served_ || now - served_since_ < (killed ? kShortLifeIfKilled : kShortLife);
   short_lives_ = was_short ? short_lives_ + 1 : 0;
-  const int most = !killed ? kMostCrashes : has_served_ ? kMostKills : kMostFailedOpenings;
+  const int most = !killed ? kMostCrashes : has_served_ ? kMostKills : kMostKillsBeforeServing;
   if (short_lives_ > most) {
     LogError("{} servers in a row died before or soon after they began to serve: giving up",
              short_lives_);
@@ -77,7 +78,8 @@ bool Supervisor::ReplaceDeadServer(int wait_state) {
   ++session_.restarts;
   restart_at_ = now;
   if ((!killed || !has_served_) && short_lives_ > kFreeRestarts) {
-    restart_at_ += BackOff(short_lives_ - kFreeRestarts);
+    const milliseconds delay = BackOff(short_lives_ - kFreeRestarts);
+    restart_at_ += killed ? std::min(delay, kLongestDelayIfKilled) : delay;
   }
   return true;
 }
