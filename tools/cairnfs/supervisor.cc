@@ -195,6 +195,7 @@ void Supervisor::OnServing() {
   server_deadline_ = kNever;
   served_since_ = SteadyClock::now();
   has_served_ = true;
+  killed_openings_ = 0;
   on_trial_ = false;
   serving_ = !ending_;
   ping_unanswered_ = false;

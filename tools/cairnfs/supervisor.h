@@ -148,6 +148,7 @@ class Supervisor {
 
   TimePoint served_since_;
   int short_lives_ = 0;            // servers in a row that died soon
+  int killed_openings_ = 0;        // in a row, before they served
   TimePoint restart_at_ = kNever;  // the next server is held back until then
   int failed_starts_ = 0;          // in a row, for want of a process or a descriptor
 

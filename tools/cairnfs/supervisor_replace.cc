@@ -66,19 +66,20 @@ bool Supervisor::ReplaceDeadServer(int wait_state) {
   if (!session_.options.replace_server || !server_failure_.empty()) return false;
   const bool killed = WasKilled(wait_state) && !ended_late_;
   const TimePoint now = SteadyClock::now();
+  // Kills before serving are a count of their own: they say nothing about the requests.
+  int& count = killed && !has_served_ ? killed_openings_ : short_lives_;
+  const int most = !killed ? kMostCrashes : has_served_ ? kMostKills : kMostKillsBeforeServing;
   const bool was_short =
       !has_served_ || now - served_since_ < (killed ? kShortLifeIfKilled : kShortLife);
-  short_lives_ = was_short ? short_lives_ + 1 : 0;
-  const int most = !killed ? kMostCrashes : has_served_ ? kMostKills : kMostKillsBeforeServing;
-  if (short_lives_ > most) {
-    LogError("{} servers in a row died before or soon after they began to serve: giving up",
-             short_lives_);
+  count = was_short ? count + 1 : 0;
+  if (count > most) {
+    LogError("{} servers in a row died before or soon after they began to serve: giving up", count);
     return false;
   }
   ++session_.restarts;
   restart_at_ = now;
-  if ((!killed || !has_served_) && short_lives_ > kFreeRestarts) {
-    const milliseconds delay = BackOff(short_lives_ - kFreeRestarts);
+  if ((!killed || !has_served_) && count > kFreeRestarts) {
+    const milliseconds delay = BackOff(count - kFreeRestarts);
     restart_at_ += killed ? std::min(delay, kLongestDelayIfKilled) : delay;
   }
   return true;
