@@ -39,16 +39,19 @@ Status ControlChannel::Send(ControlKind kind, std::span<const std::byte> payload
 Result<ControlMessage> ControlChannel::Receive() {
   std::vector<std::byte> buffer(sizeof(ControlKind) + kMaxPayload);
   Result<ReceivedMessage> received = ReceiveWithFd(socket_.get(), buffer);
+  // A peer that died with unread messages shows as a reset, once; then comes what it said last.
+  if (received.status().sys_errno() == ECONNRESET) {
+    received = ReceiveWithFd(socket_.get(), buffer);
+  }
   ControlMessage message;
   if (!received.ok()) {
-    // A peer that died with unread messages shows as a reset, not as an end.
     if (received.status().sys_errno() == ECONNRESET) return message;
     return std::move(received).status();
   }
   if (received->size == 0) return message;
   if (received->size < sizeof(ControlKind)) return Status(Code::kInvalid, "control message");
   std::memcpy(&message.kind, buffer.data(), sizeof(ControlKind));
-  if (message.kind < ControlKind::kOpened || message.kind > ControlKind::kAlive) {
+  if (message.kind < ControlKind::kOpened || message.kind > ControlKind::kEnding) {
     return Status(Code::kInvalid, "control message of an unknown kind");
   }
   buffer.resize(received->size);

@@ -9,6 +9,7 @@
 //   supervisor  kDrain             the same, but another server takes over
 //   supervisor  kPing              are you well?
 //   server      kAlive             yes: requests are getting on
+//   server      kEnding            no more answers: what is acknowledged is made durable now
 //   server      kFailed + reason   instead of kOpened or kServing, or at the end; it exits
 //
 // The end of the socket is the death of the other side. Used by one thread on each side.
@@ -43,6 +44,7 @@ enum class ControlKind : uint32_t {
   kDrain = 7,
   kPing = 8,
   kAlive = 9,
+  kEnding = 10,
 };
 
 struct ControlMessage {

@@ -33,7 +33,7 @@ Status SendWithFd(int socket, std::span<const std::byte> data, int fd) {
   }
   ssize_t sent = 0;
   do {
-    sent = sendmsg(socket, &message, MSG_NOSIGNAL);
+    sent = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) return Status::FromErrno(errno, "sending between processes");
   if (static_cast<size_t>(sent) != data.size()) {

@@ -15,7 +15,8 @@ struct ReceivedMessage {
   UniqueFd fd;      // close-on-exec; not valid when none came
 };
 
-// `fd` -1: none. kIo. Does not raise SIGPIPE.
+// `fd` -1: none. kIo, also when the other side reads nothing any more: it does not wait. Does not
+// raise SIGPIPE.
 Status SendWithFd(int socket, std::span<const std::byte> data, int fd);
 // Waits for one message. kIo; a message longer than `buffer` is one too.
 Result<ReceivedMessage> ReceiveWithFd(int socket, std::span<std::byte> buffer);

@@ -5,12 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <string>
 #include <thread>
 #include <utility>
 
+#include "fusefs/device_wait.h"
 #include "fusefs/init_reply.h"
 #include "fusefs/worker.h"
 #include "src/base/log.h"
@@ -22,21 +20,6 @@ constexpr int kLeastThreads = 8;
 constexpr int kMostThreads = 64;
 constexpr int kThreadsPerCore = 4;
 constexpr std::chrono::milliseconds kInterruptInterval{5};
-
-// Whether any thread of this process waits for a device, as far as the kernel says. Workers may
-// wait for one that is none of them.
-bool AThreadWaitsForDevice() {
-  std::error_code error;
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", error)) {
-    std::ifstream file(task.path() / "stat");
-    std::string line;
-    std::getline(file, line);
-    // "id (name) state ...": the name may hold anything.
-    const size_t name_end = line.rfind(") ");
-    if (name_end != std::string::npos && line.compare(name_end + 2, 1, "D") == 0) return true;
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -100,7 +83,7 @@ bool Server::GetsOn() {
     const bool in_work = progress % 2 == 1;
     gets_on |= !in_work || progress != std::exchange(progress_seen_[i], progress);
   }
-  return gets_on || AThreadWaitsForDevice();
+  return gets_on || AnyThreadWaitsForDevice();
 }
 
 void Server::Stop() {

@@ -41,8 +41,8 @@ class Server {
   Status Start();
   // Readable when a thread has ended, which without Stop means that the mount is gone.
   int ended_fd() const { return ended_fd_.get(); }
-  // Whether requests get on: since the last call a thread finished one, or one has nothing to do,
-  // or waits for a device, however slow. Called by one thread.
+  // Whether requests get on: since the last call a worker finished one, or one has nothing to do,
+  // or any thread of the process waits for a device, however slow. Called by one thread.
   bool GetsOn();
   // Each thread answers the request it has in work, then all end. What is not read stays queued.
   void Stop();

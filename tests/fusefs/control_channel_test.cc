@@ -55,6 +55,19 @@ TEST(ControlChannel, CarriesADescriptor) {
   EXPECT_EQ(byte, 'x');
 }
 
+TEST(ControlChannel, HearsTheLastWordsOfASideThatLeftMessagesUnread) {
+  Pair pair = NewPair();
+  ASSERT_TRUE(pair.right.Send(ControlKind::kPing).ok());
+  ASSERT_TRUE(pair.left.SendText(ControlKind::kFailed, "store is damaged").ok());
+  pair.left.Close();
+  const Result<ControlMessage> words = pair.right.Receive();
+  ASSERT_TRUE(words.ok());
+  EXPECT_EQ(words->text(), "store is damaged");
+  const Result<ControlMessage> end = pair.right.Receive();
+  ASSERT_TRUE(end.ok());
+  EXPECT_EQ(end->kind, ControlKind::kClosed);
+}
+
 TEST(ControlChannel, TellsThatTheOtherSideIsGone) {
   Pair pair = NewPair();
   ASSERT_TRUE(pair.left.Send(ControlKind::kServing).ok());

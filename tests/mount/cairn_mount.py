@@ -165,9 +165,9 @@ class Mount:
         found = []
         for entry in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                # Those in the folder are what an upgrade replaced the server by.
-                if not os.readlink(f"/proc/{entry}/exe").startswith(
-                        (self.cairnfs_real(), os.path.join(self.folder, "bin/"))):
+                # An upgrade runs a copy of the program in memory.
+                program = os.readlink(f"/proc/{entry}/exe")
+                if not program.startswith((self.cairnfs_real(), "/memfd:cairnfs:")):
                     continue
                 with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="replace") as file:
                     names = file.read().split("\0")

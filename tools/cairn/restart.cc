@@ -7,6 +7,7 @@
 #include "tools/cairn/command.h"
 #include "tools/cairn/mounts.h"
 #include "tools/cairnfs/control_socket.h"
+#include "tools/cairnfs/program_copy.h"
 
 namespace cairn::cli {
 namespace {
@@ -27,11 +28,20 @@ std::string OwnCairnfs() {
   return (self.parent_path() / "cairnfs").string();
 }
 
-std::string Question(const Options& options) {
-  if (!options.upgrade) return "restart";
+struct Question {
+  std::string text = "restart";
+  UniqueFd program;
+};
+
+Result<Question> NewQuestion(const Options& options) {
+  Question question;
+  if (!options.upgrade) return question;
   std::error_code error;
   const std::string binary = options.binary.empty() ? OwnCairnfs() : options.binary;
-  return "upgrade " + std::filesystem::absolute(binary, error).string();
+  const std::string path = std::filesystem::absolute(binary, error).string();
+  CAIRN_ASSIGN_OR_RETURN(question.program, CopyProgram(path));
+  question.text = "upgrade " + path;
+  return question;
 }
 
 int FailToAsk(const Options& options, const Status& status) {
@@ -52,7 +62,10 @@ int Run(const Options& options) {
   if (!mount || !mount->is_cairn()) {
     return Fail(options.mountpoint + " is not a Cairn mount" + KnownMounts());
   }
-  const Result<std::string> answer = AskSupervisor(mount->source, Question(options));
+  const Result<Question> question = NewQuestion(options);
+  if (!question.ok()) return Fail(options.mountpoint + ": " + question.status().context());
+  const Result<std::string> answer =
+      AskSupervisor(mount->source, question->text, question->program.get());
   if (!answer.ok()) return FailToAsk(options, answer.status());
   const size_t space = answer->find(' ');
   const std::string rest = space == std::string::npos ? "" : answer->substr(space + 1);

@@ -11,6 +11,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
+
+#include "fusefs/fd_passing.h"
 
 namespace cairn {
 namespace {
@@ -73,11 +76,14 @@ Result<ControlRequest> ControlSocket::Accept() {
   }
   pollfd waiting{request.client.get(), POLLIN, 0};
   std::array<char, kLongestMessage> buffer;
-  const ssize_t got = poll(&waiting, 1, kClientWaitMs) > 0
-                          ? recv(request.client.get(), buffer.data(), buffer.size(), MSG_DONTWAIT)
-                          : 0;
-  if (got <= 0) return Status(Code::kInvalid, path_ + ": a client without a word");
-  const std::string_view message(buffer.data(), static_cast<size_t>(got));
+  if (poll(&waiting, 1, kClientWaitMs) <= 0) {
+    return Status(Code::kInvalid, path_ + ": a client without a word");
+  }
+  CAIRN_ASSIGN_OR_RETURN(
+      ReceivedMessage received,
+      ReceiveWithFd(request.client.get(), std::as_writable_bytes(std::span(buffer))));
+  request.fd = std::move(received.fd);
+  const std::string_view message(buffer.data(), received.size);
   const size_t space = message.find(' ');
   request.verb = message.substr(0, space);
   if (space != std::string_view::npos) request.path = message.substr(space + 1);
@@ -90,7 +96,7 @@ void ControlSocket::Close() {
   unlink(path_.c_str());
 }
 
-Result<std::string> AskSupervisor(const std::string& store, std::string_view request) {
+Result<std::string> AskSupervisor(const std::string& store, std::string_view request, int fd) {
   const UniqueFd directory = OpenDirectory(store);
   if (!directory.valid()) return Status::FromErrno(errno, store);
   const UniqueFd socket = NewSocket();
@@ -98,9 +104,7 @@ Result<std::string> AskSupervisor(const std::string& store, std::string_view req
   if (connect(socket.get(), Generic(address), sizeof(address)) != 0) {
     return Status::FromErrno(errno, store + kName);
   }
-  if (send(socket.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) {
-    return Status::FromErrno(errno, store + kName);
-  }
+  CAIRN_RETURN_IF_ERROR(SendWithFd(socket.get(), std::as_bytes(std::span(request)), fd));
   std::array<char, kLongestMessage> buffer;
   const ssize_t got = recv(socket.get(), buffer.data(), buffer.size(), 0);
   if (got < 0) return Status::FromErrno(errno, store + kName);

@@ -3,7 +3,8 @@
 // connection ends:
 //
 //   restart                        the same program anew
-//   upgrade PATH                   the program PATH instead
+//   upgrade PATH + fd              the program in the descriptor (program_copy.h) instead; the
+//                                  supervisor opens no path, which could make it wait
 //   answer: "ok JSON" or "failed REASON"
 //
 // Used by the supervisor's thread.
@@ -21,7 +22,8 @@ namespace cairn {
 struct ControlRequest {
   UniqueFd client;
   std::string verb;
-  std::string path;  // of upgrade
+  std::string path;  // of upgrade: where the program came from, for people
+  UniqueFd fd;       // whatever came with the message
 };
 
 class ControlSocket {
@@ -40,9 +42,9 @@ class ControlSocket {
   std::string path_;
 };
 
-// The client's side: sends `request` to the supervisor of the store, and waits for the answer.
-// kNotFound when there is none, kPermission.
-Result<std::string> AskSupervisor(const std::string& store, std::string_view request);
+// The client's side: sends `request`, and `fd` unless it is -1, to the supervisor of the store, and
+// waits for the answer. kNotFound when there is none, kPermission.
+Result<std::string> AskSupervisor(const std::string& store, std::string_view request, int fd);
 
 // In the answer's place when the client is gone: nothing.
 void AnswerClient(const UniqueFd& client, std::string_view answer);

@@ -69,7 +69,7 @@ void OpenLog(const ServeCommandLine& command) {
   if (!path.empty()) LogTo(path);
 }
 
-enum class Ending { kNotServed, kMountGone, kStopped, kReplaced, kSupervisorGone };
+enum class Ending { kMountGone, kStopped, kReplaced, kSupervisorGone };
 
 // Sleeps until the mount is gone, the supervisor says so, or the supervisor is gone.
 Ending AwaitEnd(ControlChannel& control, Server& server, int signals) {
@@ -105,7 +105,11 @@ Result<Ending> ServeRequests(const ServeCommandLine& command, Stack& stack, Cont
                              int signals) {
   CAIRN_RETURN_IF_ERROR(control.Send(ControlKind::kOpened, {}, stack.lock_fd()));
   CAIRN_ASSIGN_OR_RETURN(ControlMessage attach, control.Receive());
-  if (attach.kind != ControlKind::kAttach || !attach.fd.valid()) return Ending::kNotServed;
+  if (attach.kind == ControlKind::kStop) return Ending::kStopped;
+  if (attach.kind == ControlKind::kClosed) return Ending::kSupervisorGone;
+  if (attach.kind != ControlKind::kAttach || !attach.fd.valid()) {
+    return Status(Code::kInvalid, "the supervisor did not hand over the mount");
+  }
 
   Edge edge(stack.filesystem());
   CAIRN_ASSIGN_OR_RETURN(
@@ -117,8 +121,6 @@ Result<Ending> ServeRequests(const ServeCommandLine& command, Stack& stack, Cont
   LogInfo("serving {} at {}", command.store, command.mountpoint);
   const Ending ending = AwaitEnd(control, *server, signals);
   switch (ending) {
-    case Ending::kNotServed:
-      break;
     case Ending::kMountGone:
       LogInfo("unmounted");
       break;
@@ -132,6 +134,8 @@ Result<Ending> ServeRequests(const ServeCommandLine& command, Stack& stack, Cont
       LogError("the supervisor is gone: ending the mount");
       break;
   }
+  // A supervisor that is gone need not know.
+  [[maybe_unused]] const Status sent = control.Send(ControlKind::kEnding);
   server->Stop();
   return ending;
 }
@@ -145,7 +149,9 @@ Status ServeStore(const ServeCommandLine& command, ControlChannel& control) {
   WarnOfIoFlusher(flusher_error);
   const Result<Ending> served = ServeRequests(command, *stack, control, signals.get());
   if (!served.ok()) LogError("{}", served.status().ToString());
-  Status closed = stack->Close(served.ok() && *served == Ending::kReplaced);
+  // After a failure another program may get the requests that were carried out before it.
+  const bool mount_goes_on = !served.ok() || *served == Ending::kReplaced;
+  Status closed = stack->Close(mount_goes_on);
   if (!closed.ok()) {
     LogError("closing the store: {}", closed.ToString());
     return std::move(closed).WithPrefix("closing the store");

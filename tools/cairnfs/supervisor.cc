@@ -62,11 +62,20 @@ Status Supervisor::Start() {
 }
 
 Status Supervisor::StartServer(const UniqueFd& binary) {
-  ++session_.generation;
   server_failure_.clear();
   serving_ = false;
+  has_opened_ = false;
+  has_served_ = false;
+  draining_ = false;
+  ended_late_ = false;
   served_since_ = SteadyClock::now();
-  CAIRN_ASSIGN_OR_RETURN(server_, StartServerProcess(session_, binary));
+  ++session_.generation;
+  Result<ServerProcess> server = StartServerProcess(session_, binary);
+  if (!server.ok()) {
+    --session_.generation;
+    return std::move(server).status();
+  }
+  server_ = std::move(*server);
   return Status::Ok();
 }
 
@@ -111,6 +120,7 @@ void Supervisor::OnMessage(ControlMessage& message) {
       server_.control.Close();  // SIGCHLD follows
       break;
     case ControlKind::kOpened:
+      has_opened_ = true;
       if (!session_.lock.valid()) session_.lock = std::move(message.fd);
       OnOpened();
       break;
@@ -128,6 +138,9 @@ void Supervisor::OnMessage(ControlMessage& message) {
       missed_pings_ = 0;
       if (systemd_.watchdog().count() > 0) systemd_.Tell("WATCHDOG=1");
       break;
+    case ControlKind::kEnding:
+      serving_ = false;
+      break;
     case ControlKind::kAttach:
     case ControlKind::kStop:
     case ControlKind::kDrain:
@@ -138,7 +151,7 @@ void Supervisor::OnMessage(ControlMessage& message) {
 }
 
 void Supervisor::OnOpened() {
-  if (phase_ == Phase::kStopping) return TellServerToStop();
+  if (ending_ || (phase_ == Phase::kStopping && !IsServerNeeded())) return TellServerToStop();
   if (!session_.fuse.valid()) {
     const Status mounted = Mount();
     if (!mounted.ok()) {
@@ -179,8 +192,12 @@ Status Supervisor::AnswerInit() {
 }
 
 void Supervisor::OnServing() {
+  server_deadline_ = kNever;
   served_since_ = SteadyClock::now();
-  serving_ = true;
+  has_served_ = true;
+  killed_openings_ = 0;
+  on_trial_ = false;
+  serving_ = !ending_;
   ping_unanswered_ = false;
   missed_pings_ = 0;
   next_ping_ = served_since_;
@@ -199,6 +216,7 @@ void Supervisor::OnServing() {
     LogWarn("cairn restart and cairn upgrade will not work: {}", control.status().context());
   }
   systemd_.Tell("READY=1");
+  next_sign_ = served_since_;
   if (report_.in_background()) {
     const std::string& log = session_.options.log;
     LetGoOfTerminal(log.empty() ? session_.place.store + "/log" : log);
@@ -232,27 +250,43 @@ void Supervisor::OnChildren() {
 
 void Supervisor::OnServerEnd(int wait_state) {
   server_.pid = -1;
+  server_deadline_ = kNever;
   // Its last words may still be in the socket.
   while (server_.control.valid()) OnControl();
-  const bool clean = WIFEXITED(wait_state) && WEXITSTATUS(wait_state) == 0;
-  const std::string reason = server_failure_.empty() ? DescribeEnd(wait_state) : server_failure_;
+  serving_ = false;
+  // One that did not open the store did not close it either.
+  const bool clean = has_opened_ && WIFEXITED(wait_state) && WEXITSTATUS(wait_state) == 0;
+  store_clean_ = clean;
+  const std::string end = ended_late_ ? "the server took too long" : DescribeEnd(wait_state);
+  const std::string reason = server_failure_.empty() ? end : server_failure_;
   if (phase_ == Phase::kOpening || phase_ == Phase::kMounted) {
     AbandonMount();
     return End(1, reason);
   }
-  serving_ = false;
-  const bool connected = session_.fuse.valid() && IsConnected(session_.fuse.get());
-  if (phase_ == Phase::kServing && connected) {
-    if (OnDrained(wait_state) || OnNewServerFailed(reason)) return;
-    LogError("{}", reason);
-    if (!clean && ReplaceDeadServer(wait_state)) return;
-    LogError("the mount ends: programs that use it get ENOTCONN from here on");
-    AbandonMount();
-    return End(1, reason);
-  }
+  // What another program says of the store is not the last word.
+  if (on_trial_) server_failure_.clear();
+  if (!IsServerNeeded()) return OnLastServerEnd(clean, reason);
+  if (OnDrained(clean) || OnNewServerFailed(reason)) return;
+  // It made way when the unmounting began, which needs a server still.
+  if (clean && draining_) return StartNextServer();
+  LogError("{}", reason);
+  if (!clean && ReplaceDeadServer(wait_state)) return;
+  LogError("the mount ends: programs that use it get ENOTCONN from here on");
+  AbandonMount();
+  if (clean || !BeginRescue(1, reason)) End(1, reason);
+}
+
+void Supervisor::OnLastServerEnd(bool clean, const std::string& reason) {
   if (!clean) LogError("{}", reason);
   AbandonMount();
+  if (!clean && BeginRescue(0, reason)) return;
+  if (clean && rescue_) return End(rescue_->exit_code, rescue_->reason);
   End(clean ? 0 : 1, reason);
+}
+
+bool Supervisor::IsServerNeeded() const {
+  if (ending_ || !session_.fuse.valid() || !IsConnected(session_.fuse.get())) return false;
+  return phase_ == Phase::kServing || (phase_ == Phase::kStopping && unmount_pid_ > 0);
 }
 
 void Supervisor::BeginStop() {
@@ -265,7 +299,8 @@ void Supervisor::BeginStop() {
   phase_ = Phase::kStopping;
   systemd_.Tell("STOPPING=1");
   if (replacement_) FinishReplacement("the mount is ending");
-  // A server that was held back is needed once more, for what the kernel still writes.
+  // A server that was held back is needed once more, for what the kernel still writes; and so is
+  // the successor of one that makes way just now.
   if (server_.pid < 0) restart_at_ = SteadyClock::now();
   const Result<pid_t> pid = StartUnmountProcess(session_);
   if (!pid.ok()) {
@@ -290,6 +325,10 @@ void Supervisor::OnUnmountEnd(int wait_state) {
 }
 
 void Supervisor::TellServerToStop() {
+  ending_ = true;
+  serving_ = false;
+  // Whatever it still has to make durable takes its time.
+  if (has_opened_) server_deadline_ = kNever;
   if (!server_.control.valid()) return;
   const Status sent = server_.control.Send(ControlKind::kStop);
   if (!sent.ok()) LogError("{}", sent.context());  // it is gone already, or will be seen so

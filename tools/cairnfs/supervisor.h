@@ -49,11 +49,19 @@ class Supervisor {
     Stage stage = Stage::kWaiting;
     bool upgrade = false;
     UniqueFd client;
-    UniqueFd binary;  // of an upgrade
+    UniqueFd binary;  // of an upgrade: program_copy.h
     ProbeProcess probe;
     std::string trouble;          // why the new program does not serve
     TimePoint drained_at;         // when the old server was told to end
-    TimePoint deadline = kNever;  // of the stage
+    TimePoint deadline = kNever;  // of kProbing
+  };
+
+  // A server that serves nothing: it opens the store once more, which carries out what is only in
+  // the shared memory, and makes all durable. How the mount ends is settled already.
+  struct Rescue {
+    int tries = 0;
+    int exit_code = 1;
+    std::string reason;
   };
 
   enum class Phase {
@@ -66,6 +74,9 @@ class Supervisor {
 
   Status Start();
   Status StartServer(const UniqueFd& binary);
+  // The server that is wanted now, of whichever program. When there are no processes to be had, it
+  // is tried again later.
+  void StartNextServer();
   Status Mount();
   Status AnswerInit();
   void Loop();
@@ -78,19 +89,25 @@ class Supervisor {
   void OnSignals();
   void OnChildren();
   void OnServerEnd(int wait_state);
+  // The server that ended, `clean` or not, gets no successor that serves.
+  void OnLastServerEnd(bool clean, const std::string& reason);
   void OnUnmountEnd(int wait_state);
+  // Whether programs, or the kernel that unmounts, wait for answers of a server.
+  bool IsServerNeeded() const;
 
   void BeginStop();
   void TellServerToStop();
 
   // supervisor_replace.cc
+  // Whether another server was started only to make durable what the last one has acknowledged.
+  bool BeginRescue(int exit_code, const std::string& reason);
   // Another server in the place of one that died, when that is wanted and makes sense.
   bool ReplaceDeadServer(int wait_state);
   void OnClient();
   void OnProbeEnd(int wait_state);
   void BeginDrain();
   // The server is gone that was to make way. False when that is no business of a replacement's.
-  bool OnDrained(int wait_state);
+  bool OnDrained(bool clean);
   bool OnNewServerFailed(const std::string& reason);
   void OnNewServerServes();
   void FinishReplacement(std::string_view trouble);
@@ -98,6 +115,9 @@ class Supervisor {
   void Tick();
   TimePoint NextTick() const;
   void Watch(TimePoint now);
+  // Tells systemd that the supervisor is alive while no server answers for it: each stage has an
+  // end of its own.
+  void WatchSelf(TimePoint now);
 
   // Cuts the mount off: programs get ENOTCONN from here on.
   void AbandonMount();
@@ -109,8 +129,17 @@ class Supervisor {
   Phase phase_ = Phase::kOpening;
   int exit_code_ = 1;
   ServerProcess server_;
-  bool serving_ = false;        // the server said that it serves, and was not told to end
-  std::string server_failure_;  // what the server said before it ended
+  bool serving_ = false;      // the server said that it serves, and neither ends nor was told to
+  bool has_opened_ = false;   // it said that it has opened the store
+  bool has_served_ = false;   // it ever said that it serves
+  bool on_trial_ = false;     // it is another program, that never served
+  bool draining_ = false;     // it was told to make way
+  bool ended_late_ = false;   // it was killed since its stage took too long
+  bool store_clean_ = false;  // the last server ended in order
+  TimePoint server_deadline_ = kNever;  // to serve, or to have made way
+  std::string server_failure_;          // what the server said before it ended
+  bool ending_ = false;                 // servers are told to stop
+  std::optional<Rescue> rescue_;
   pid_t unmount_pid_ = -1;
   UniqueFd signals_;
   ControlSocket control_socket_;
@@ -119,11 +148,14 @@ class Supervisor {
 
   TimePoint served_since_;
   int short_lives_ = 0;            // servers in a row that died soon
+  int killed_openings_ = 0;        // in a row, before they served
   TimePoint restart_at_ = kNever;  // the next server is held back until then
+  int failed_starts_ = 0;          // in a row, for want of a process or a descriptor
 
   TimePoint next_ping_ = kNever;
   bool ping_unanswered_ = false;
   int missed_pings_ = 0;
+  TimePoint next_sign_ = kNever;  // of WatchSelf; from READY=1 on
 };
 
 }  // namespace cairn

@@ -1,15 +1,14 @@
 // How a Supervisor replaces its server: one that died, one that hangs, and one that somebody wants
 // to restart or to upgrade.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 
 #include "src/base/log.h"
+#include "tools/cairnfs/program_copy.h"
 #include "tools/cairnfs/supervisor.h"
 
 namespace cairn {
@@ -24,15 +23,28 @@ constexpr milliseconds kShortLife{5000};
 constexpr milliseconds kShortLifeIfKilled{50};
 constexpr int kMostCrashes = 10;
 constexpr int kMostKills = 100;
+// Whoever kills servers now and then may well hit each before it serves, for a while.
+constexpr int kMostKillsBeforeServing = 1000;
 // After so many short lives each next server waits twice as long.
 constexpr int kFreeRestarts = 2;
 constexpr milliseconds kFirstDelay{10};
 constexpr milliseconds kLongestDelay{1000};
+constexpr milliseconds kLongestDelayIfKilled{200};
 
 // How long a program may take to say whether it fits, and a server to end in order. One that takes
 // longer is killed, which nothing acknowledged is lost by.
 constexpr seconds kProbeLimit{10};
 constexpr seconds kDrainLimit{60};
+// How long a server may take to serve: another program that has a clean store to open, which
+// programs wait for and which can be taken back; and any other, which may have a journal to carry
+// out and a disk that is slow.
+constexpr seconds kTrialLimit{15};
+constexpr seconds kOpenLimit{600};
+
+// How often a process that cannot be had is asked for before the mount ends, about once a second;
+// and how often a server that only saves what is acknowledged is started.
+constexpr int kMostFailedStarts = 600;
+constexpr int kMostRescues = 3;
 
 // A server is asked so often within its time. As many answers must be missing in a row, counted by
 // the supervisor's own turns, so that a machine that was stopped raises no alarm.
@@ -42,29 +54,67 @@ bool WasKilled(int wait_state) {
   return WIFSIGNALED(wait_state) && WTERMSIG(wait_state) == SIGKILL;
 }
 
-bool EndedWell(int wait_state) { return WIFEXITED(wait_state) && WEXITSTATUS(wait_state) == 0; }
+// The delay before the try after `failures` in a row.
+milliseconds BackOff(int failures) {
+  return std::min(kFirstDelay * (1 << std::clamp(failures - 1, 0, 10)), kLongestDelay);
+}
 
 }  // namespace
 
 bool Supervisor::ReplaceDeadServer(int wait_state) {
   // A server that said why it ended would only say so again.
   if (!session_.options.replace_server || !server_failure_.empty()) return false;
-  const bool killed = WasKilled(wait_state);
+  const bool killed = WasKilled(wait_state) && !ended_late_;
   const TimePoint now = SteadyClock::now();
-  const bool was_short = now - served_since_ < (killed ? kShortLifeIfKilled : kShortLife);
-  short_lives_ = was_short ? short_lives_ + 1 : 0;
-  if (short_lives_ > (killed ? kMostKills : kMostCrashes)) {
-    LogError("{} servers in a row died soon after they began to serve: giving up", short_lives_);
+  // Kills before serving are a count of their own: they say nothing about the requests.
+  int& count = killed && !has_served_ ? killed_openings_ : short_lives_;
+  const int most = !killed ? kMostCrashes : has_served_ ? kMostKills : kMostKillsBeforeServing;
+  const bool was_short =
+      !has_served_ || now - served_since_ < (killed ? kShortLifeIfKilled : kShortLife);
+  count = was_short ? count + 1 : 0;
+  if (count > most) {
+    LogError("{} servers in a row died before or soon after they began to serve: giving up", count);
     return false;
   }
   ++session_.restarts;
   restart_at_ = now;
-  if (!killed && short_lives_ > kFreeRestarts) {
-    const int doublings = std::min(short_lives_ - kFreeRestarts - 1, 10);
-    restart_at_ += std::min(kFirstDelay * (1 << doublings), kLongestDelay);
+  if ((!killed || !has_served_) && count > kFreeRestarts) {
+    const milliseconds delay = BackOff(count - kFreeRestarts);
+    restart_at_ += killed ? std::min(delay, kLongestDelayIfKilled) : delay;
   }
-  Tick();
-  return phase_ != Phase::kEnded;
+  return true;
+}
+
+void Supervisor::StartNextServer() {
+  restart_at_ = kNever;
+  on_trial_ =
+      replacement_ && replacement_->upgrade && replacement_->stage == Replacement::Stage::kStarting;
+  const Status started = StartServer(on_trial_ ? replacement_->binary : session_.binary);
+  if (started.ok()) {
+    failed_starts_ = 0;
+    server_deadline_ = SteadyClock::now() + (on_trial_ && store_clean_ ? kTrialLimit : kOpenLimit);
+    return LogWarn("server {} takes over", session_.generation);
+  }
+  LogError("no new server: {}", started.context());
+  if (++failed_starts_ > kMostFailedStarts) {
+    AbandonMount();
+    return End(1, started.context());
+  }
+  restart_at_ = SteadyClock::now() + BackOff(failed_starts_);
+}
+
+bool Supervisor::BeginRescue(int exit_code, const std::string& reason) {
+  // A server that said why it ended would only say so again.
+  if (!server_failure_.empty()) return false;
+  if (!rescue_) rescue_ = Rescue{.exit_code = exit_code, .reason = reason};
+  if (++rescue_->tries > kMostRescues) return false;
+  LogWarn("another server makes durable what was acknowledged");
+  phase_ = Phase::kStopping;
+  ending_ = true;
+  if (replacement_) FinishReplacement(reason);
+  ++session_.restarts;
+  restart_at_ = SteadyClock::now();
+  return true;
 }
 
 void Supervisor::OnClient() {
@@ -75,16 +125,15 @@ void Supervisor::OnClient() {
   };
   const bool upgrade = request->verb == "upgrade";
   if (!upgrade && request->verb != "restart") return refuse("the supervisor does not know that");
-  if (phase_ != Phase::kServing) return refuse("the mount is ending");
+  if (phase_ != Phase::kServing || !IsServerNeeded()) return refuse("the mount is ending");
   if (!session_.options.replace_server) return refuse("this mount's server cannot be replaced");
   if (replacement_) return refuse("the server is being replaced already");
   Replacement replacement;
   replacement.upgrade = upgrade;
   if (upgrade) {
-    replacement.binary = UniqueFd(open(request->path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!replacement.binary.valid()) {
-      return refuse(Status::FromErrno(errno, request->path).context());
-    }
+    const Status copied = CheckProgramCopy(request->fd.get());
+    if (!copied.ok()) return refuse(copied.context());
+    replacement.binary = std::move(request->fd);
     Result<ProbeProcess> probe = StartProbe(session_, replacement.binary);
     if (!probe.ok()) return refuse(probe.status().context());
     replacement.probe = std::move(*probe);
@@ -111,25 +160,23 @@ void Supervisor::BeginDrain() {
   const Status sent = server_.control.Send(ControlKind::kDrain);
   if (!sent.ok()) return;  // it is dead: its successor drains
   serving_ = false;
+  draining_ = true;
   replacement_->stage = Replacement::Stage::kDraining;
   replacement_->drained_at = SteadyClock::now();
-  replacement_->deadline = replacement_->drained_at + kDrainLimit;
+  server_deadline_ = replacement_->drained_at + kDrainLimit;
 }
 
-bool Supervisor::OnDrained(int wait_state) {
+bool Supervisor::OnDrained(bool clean) {
   if (!replacement_ || replacement_->stage != Replacement::Stage::kDraining) return false;
-  if (!EndedWell(wait_state)) {
+  if (!clean) {
     LogError("the server did not end in order{}{}", server_failure_.empty() ? "" : ": ",
              server_failure_);
     ++session_.restarts;
   }
-  replacement_->deadline = kNever;
   replacement_->stage = Replacement::Stage::kStarting;
   if (replacement_->upgrade) ++session_.upgrades;
-  const Status started =
-      StartServer(replacement_->upgrade ? replacement_->binary : session_.binary);
-  if (started.ok()) return true;
-  return OnNewServerFailed(started.context());
+  StartNextServer();
+  return true;
 }
 
 bool Supervisor::OnNewServerFailed(const std::string& reason) {
@@ -139,9 +186,8 @@ bool Supervisor::OnNewServerFailed(const std::string& reason) {
   --session_.upgrades;
   replacement_->trouble = reason;
   replacement_->stage = Replacement::Stage::kFallingBack;
-  const Status started = StartServer(session_.binary);
-  if (!started.ok()) LogError("no new server: {}", started.context());
-  return started.ok();
+  StartNextServer();
+  return true;
 }
 
 void Supervisor::OnNewServerServes() {
@@ -181,34 +227,33 @@ void Supervisor::FinishReplacement(std::string_view trouble) {
 }
 
 Supervisor::TimePoint Supervisor::NextTick() const {
-  TimePoint next = restart_at_;
+  TimePoint next = std::min(restart_at_, server_deadline_);
   if (replacement_) next = std::min(next, replacement_->deadline);
   if (serving_) next = std::min(next, next_ping_);
+  if (!serving_ && systemd_.watchdog().count() > 0) next = std::min(next, next_sign_);
   return next;
 }
 
 void Supervisor::Tick() {
   const TimePoint now = SteadyClock::now();
-  if (now >= restart_at_) {
-    restart_at_ = kNever;
-    const Status started = StartServer(session_.binary);
-    if (!started.ok()) {
-      LogError("no new server: {}", started.context());
-      AbandonMount();
-      return End(1, started.context());
-    }
-    LogWarn("server {} takes over", session_.generation);
+  if (now >= restart_at_) StartNextServer();
+  if (now >= server_deadline_ && server_.pid > 0) {
+    server_deadline_ = kNever;
+    LogError("the server does not {}: it is killed", draining_ ? "end in order" : "come up");
+    ended_late_ = true;
+    kill(server_.pid, SIGKILL);
   }
   if (replacement_ && now >= replacement_->deadline) {
-    replacement_->deadline = kNever;
-    if (replacement_->stage == Replacement::Stage::kProbing) {
-      FinishReplacement("the new program does not say whether it fits");
-    } else {
-      LogError("the server does not end in order: it is killed");
-      kill(server_.pid, SIGKILL);
-    }
+    FinishReplacement("the new program does not say whether it fits");
   }
   if (serving_ && now >= next_ping_) Watch(now);
+  if (!serving_) WatchSelf(now);
+}
+
+void Supervisor::WatchSelf(TimePoint now) {
+  if (systemd_.watchdog().count() == 0 || now < next_sign_) return;
+  next_sign_ = now + systemd_.watchdog() / 2;
+  systemd_.Tell("WATCHDOG=1");
 }
 
 void Supervisor::Watch(TimePoint now) {
@@ -224,6 +269,11 @@ void Supervisor::Watch(TimePoint now) {
     return;
   }
   next_ping_ = now + interval;
+  if (!IsConnected(session_.fuse.get())) {
+    // Unmounted: nobody waits for the server any more, and it has all to make durable.
+    serving_ = false;
+    return;
+  }
   if (ping_unanswered_) ++missed_pings_;
   if (limit.count() > 0 && interval * missed_pings_ >= limit) {
     LogError("the server answers nothing any more: it is killed");
