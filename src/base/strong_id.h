@@ -36,6 +36,8 @@ using SegmentIndex = StrongId<struct SegmentTag>;
 using RequestId = StrongId<struct RequestTag>;
 
 inline constexpr InodeId kRootInode{1};
+// The directory `.snapshots` in the root. No counter gets that far.
+inline constexpr InodeId kSnapshotsInode{uint64_t{1} << 62};
 
 }  // namespace cairn
 

@@ -30,10 +30,14 @@ struct Filesystem::State {
         table(context, options.idle_volumes),
         names(context, table, [this](InodeId inode) { maintenance.DestroySoon(inode); }),
         maintenance(context, table, *parts.executor,
-                    {.flush_interval = options.flush_interval, .seal_after = options.seal_after}) {
+                    {.flush_interval = options.flush_interval,
+                     .seal_after = options.seal_after,
+                     .clean_pause = options.clean_pause,
+                     .clean_again = options.clean_again}) {
     context.store = parts.store.get();
     context.budget = &budget;
     context.seals = &seals;
+    context.views = &views;
     context.clock = parts.clock;
     context.read_only = options.read_only;
     context.make_room_in_journal = [this] { maintenance.MakeRoomInJournal(); };
@@ -47,6 +51,7 @@ struct Filesystem::State {
   const std::chrono::milliseconds seal_at_close;
   ChunkMapBudget budget;
   SealMemory seals;
+  BranchViews views;
   VolumeContext context;
   VolumeTable table;
   Namespace names;

@@ -44,6 +44,10 @@ struct FilesystemOptions {
   std::chrono::milliseconds seal_at_close{10'000};
   // Bound of the checksums in memory of all volumes together, bytes.
   uint64_t seal_bytes = 16ull << 20;
+  // Between two pieces of work when space of deleted snapshots is given back, and how often to look
+  // for more that volumes leave behind.
+  std::chrono::milliseconds clean_pause{2};
+  std::chrono::milliseconds clean_again{300'000};
   bool read_only = false;
 };
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "src/volume/fsck_extent_scan.h"
+#include "src/volume/extent_scan.h"
 
 namespace cairn::fsck {
 namespace {
@@ -237,7 +237,7 @@ Status BranchExtents::ScanLeaks() {
 }
 
 Status BranchExtents::ScanGroup(std::span<const ExtentId> group) {
-  std::map<ExtentId, LeakScan> scans;
+  std::map<ExtentId, ExtentScan> scans;
   for (const ExtentId& id : group) {
     CAIRN_ASSIGN_OR_RETURN(
         auto file,

@@ -48,6 +48,11 @@ Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
   // Its files may be gone already.
   CAIRN_ASSIGN_OR_RETURN(const bool dead, index.HasDeadBranch(branch));
   if (dead) return Status::Ok();
+  if (epoch > record->epoch) {
+    // By epochs in their order, so that the newest one's is the last word.
+    record->epoch = epoch;
+    batch.PutBranch(branch, *record);
+  }
   std::set<SegmentIndex> segments;
   for (const auto& [chunk, mask] : chunks) segments.insert(SegmentOf(chunk));
   for (const SegmentIndex segment : segments) {

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 
 #include "src/base/executor.h"
 #include "src/base/mutex.h"
@@ -23,6 +25,10 @@ class Maintenance {
   struct Options {
     std::chrono::milliseconds flush_interval{5000};
     std::chrono::milliseconds seal_after{0};  // 0: never
+    // Between two pieces of cleaning, and two passes over a branch that its volume goes on to leave
+    // behind.
+    std::chrono::milliseconds clean_pause{0};
+    std::chrono::milliseconds clean_again{300'000};
   };
   Maintenance(VolumeContext& context, VolumeTable& table, Executor& executor,
               const Options& options);
@@ -44,7 +50,10 @@ class Maintenance {
 
   // Destroys a claimed volume in the background: its records, then its space.
   void DestroySoon(InodeId inode);
+  // A branch that the index marks as dead, or to be cleaned; the mark may be about to be committed.
   void ReclaimSoon(BranchId branch);
+  // How many branches wait for that.
+  size_t reclaims_waiting();
   Sealer& sealer() { return sealer_; }
 
  private:
@@ -60,6 +69,10 @@ class Maintenance {
   void Tick();
   void ScheduleSealing(std::chrono::milliseconds delay);
   Status DestroyVolume(InodeId inode);
+  void PostReclaim(BranchId branch, std::chrono::milliseconds delay);
+  void RunReclaim(BranchId branch);
+  // When to come back, if at all.
+  Result<std::optional<std::chrono::milliseconds>> Reclaim(BranchId branch);
   Status ReclaimBranch(BranchId branch);
   Status FlushLocked() CAIRN_REQUIRES(flush_mu_);
 
@@ -69,6 +82,13 @@ class Maintenance {
   const Options options_;
   Sealer sealer_;
   const std::shared_ptr<Gatekeeper> gatekeeper_;
+
+  // One pass at a time. Held across all that it does; nobody who serves a request takes it.
+  Mutex reclaim_mu_;
+  Mutex waiting_mu_;
+  std::set<BranchId> waiting_ CAIRN_GUARDED_BY(waiting_mu_);
+  // Those whose mark an earlier server left, and no pass has ended since.
+  std::set<BranchId> unknown_ CAIRN_GUARDED_BY(waiting_mu_);
 
   // Held across the syncs of a flush: whoever waits for it waits for room in the journal.
   Mutex flush_mu_;

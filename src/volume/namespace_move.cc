@@ -25,6 +25,8 @@ Status Namespace::Rename(InodeId parent, std::string_view name, InodeId new_pare
     return Status(Code::kPermission, "'.snapshots' is where snapshots appear, and nothing else");
   }
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(parent));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(new_parent));
   // Only moves of directories between directories need it; they are too rare to tell apart.
   MutexLock move_lock(directory_move_mu_);
   for (;;) {

@@ -81,6 +81,29 @@ bool VolumeTable::IsUnlinked(InodeId inode) {
   return found != shard.entries.end() && found->second.unlinked;
 }
 
+bool VolumeTable::ClaimIdle(InodeId inode) {
+  Shard& shard = ShardOf(inode);
+  // Nobody is about to enter it while this is held.
+  MutexLock load_lock(shard.load_mu);
+  MutexLock lock(shard.mu);
+  Entry& entry = shard.entries[inode];
+  if (entry.handles > 0 || entry.claimed) return false;
+  entry.claimed = true;
+  return true;
+}
+
+void VolumeTable::Unclaim(InodeId inode) {
+  Shard& shard = ShardOf(inode);
+  MutexLock lock(shard.mu);
+  const auto found = shard.entries.find(inode);
+  if (found == shard.entries.end()) return;
+  if (found->second.volume == nullptr) {
+    shard.entries.erase(found);
+  } else {
+    found->second.claimed = false;
+  }
+}
+
 void VolumeTable::Drop(InodeId inode) {
   Shard& shard = ShardOf(inode);
   MutexLock lock(shard.mu);
@@ -91,7 +114,9 @@ std::vector<std::shared_ptr<DiskVolume>> VolumeTable::All() {
   std::vector<std::shared_ptr<DiskVolume>> all;
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mu);
-    for (const auto& [inode, entry] : shard.entries) all.push_back(entry.volume);
+    for (const auto& [inode, entry] : shard.entries) {
+      if (entry.volume) all.push_back(entry.volume);
+    }
   }
   return all;
 }
@@ -105,7 +130,8 @@ void VolumeTable::UnloadIdle(Shard& shard) {
   {
     MutexLock lock(shard.mu);
     for (const auto& [inode, entry] : shard.entries) {
-      if (entry.handles == 0 && !entry.unlinked) idle.emplace_back(entry.last_use, inode);
+      if (entry.handles == 0 && !entry.unlinked && !entry.claimed)
+        idle.emplace_back(entry.last_use, inode);
     }
   }
   if (idle.size() <= idle_limit_per_shard_) return;

@@ -35,6 +35,10 @@ class VolumeTable {
   // REQUIRES: it is loaded and held by the caller.
   bool MarkUnlinked(InodeId inode);
   bool IsUnlinked(InodeId inode);
+  // Claims a volume for destruction that has no handles, loaded or not; false when it has some.
+  bool ClaimIdle(InodeId inode);
+  // Takes ClaimIdle back.
+  void Unclaim(InodeId inode);
   // Forgets a claimed volume.
   void Drop(InodeId inode);
 

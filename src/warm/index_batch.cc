@@ -64,4 +64,17 @@ void IndexBatch::DeleteOrphan(InodeId inode) { DeleteRaw(OrphanKey(inode)); }
 void IndexBatch::PutDeadBranch(BranchId branch) { PutRaw(DeadBranchKey(branch), {}); }
 void IndexBatch::DeleteDeadBranch(BranchId branch) { DeleteRaw(DeadBranchKey(branch)); }
 
+void IndexBatch::PutGroup(InodeId group, const GroupRecord& record) {
+  PutRaw(GroupKey(group), EncodeGroup(record));
+}
+void IndexBatch::DeleteGroup(InodeId group) { DeleteRaw(GroupKey(group)); }
+void IndexBatch::PutToken(std::string_view token, InodeId group) {
+  PutRaw(TokenKey(token), EncodeU64(group.value()));
+}
+void IndexBatch::DeleteToken(std::string_view token) { DeleteRaw(TokenKey(token)); }
+void IndexBatch::PutView(const View& view) { PutRaw(ViewKey(view), EncodeView(view.kind)); }
+void IndexBatch::DeleteView(const View& view) { DeleteRaw(ViewKey(view)); }
+void IndexBatch::PutClean(BranchId branch) { PutRaw(CleanKey(branch), {}); }
+void IndexBatch::DeleteClean(BranchId branch) { DeleteRaw(CleanKey(branch)); }
+
 }  // namespace cairn

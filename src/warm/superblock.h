@@ -20,7 +20,10 @@ inline constexpr uint32_t kFormatVersion = 1;
 // Incompatible: blocks have checksums; a program that does not know them would write past them, and
 // what it wrote would be taken for damage.
 inline constexpr uint64_t kFeatureSeals = 1u << 0;
-inline constexpr uint64_t kKnownIncompatibleFeatures = kFeatureSeals;
+// Incompatible: branches with parents, views and several epochs; a program that does not know them
+// would take what only a snapshot needs for garbage.
+inline constexpr uint64_t kFeatureSnapshots = 1u << 1;
+inline constexpr uint64_t kKnownIncompatibleFeatures = kFeatureSeals | kFeatureSnapshots;
 inline constexpr uint64_t kKnownReadOnlyFeatures = 0;
 
 struct Superblock {
