@@ -9,6 +9,7 @@
 #include "src/volume/maintenance.h"
 #include "src/volume/namespace.h"
 #include "src/volume/policy.h"
+#include "src/volume/snapshot_ops.h"
 #include "src/volume/status_json.h"
 #include "src/volume/volume_table.h"
 
@@ -33,7 +34,8 @@ struct Filesystem::State {
                     {.flush_interval = options.flush_interval,
                      .seal_after = options.seal_after,
                      .clean_pause = options.clean_pause,
-                     .clean_again = options.clean_again}) {
+                     .clean_again = options.clean_again}),
+        snapshots({context, table, names, [this] { return maintenance.FlushIndex(); }}) {
     context.store = parts.store.get();
     context.budget = &budget;
     context.seals = &seals;
@@ -57,6 +59,7 @@ struct Filesystem::State {
   Namespace names;
   ErrorBoard errors;
   Maintenance maintenance;
+  SnapshotOps snapshots;
 };
 
 Filesystem::Filesystem() = default;
@@ -268,6 +271,8 @@ Status Filesystem::SyncAll() {
 void Filesystem::SealAll(std::chrono::milliseconds bound) {
   if (!state_->context.read_only) state_->maintenance.sealer().SealAll(bound);
 }
+
+SnapshotOps& Filesystem::snapshots() { return state_->snapshots; }
 
 Result<SpaceInfo> Filesystem::Space() { return state_->context.store->Space(); }
 

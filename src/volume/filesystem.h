@@ -27,6 +27,8 @@
 
 namespace cairn {
 
+class SnapshotOps;
+
 enum class RenameMode { kReplace, kNoReplace, kExchange };
 enum class XattrMode { kEither, kCreate, kReplace };
 
@@ -123,6 +125,9 @@ class Filesystem {
   // Gives checksums to all written blocks of loaded volumes that have none yet, as far as that can
   // be done within `bound` while writes go on.
   void SealAll(std::chrono::milliseconds bound);
+
+  // Snapshots, clones and rollback, for the module `snapshot`; names and rights are its business.
+  SnapshotOps& snapshots();
 
   Result<SpaceInfo> Space();
 
