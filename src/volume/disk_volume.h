@@ -93,8 +93,8 @@ class DiskVolume final : public Volume {
   // or allocate for what the volume holds. What the cut shows is durable after the next Sync.
   // kReadOnly, kStale.
   Result<CutState> Cut() CAIRN_REQUIRES(gate_);
-  // Whether blocks were written or removed since the last Cut.
-  bool ChangedSinceCut() const { return changed_since_cut_.load(); }
+  // Whether it shows what (branch, epoch) did when that epoch ended by a cut.
+  bool ShowsEndOf(BranchId branch, Epoch epoch);
   // Whether its content depends on what the branch holds.
   bool DependsOn(BranchId branch);
   // Waits until nobody reads what was resolved before. Epochs of `branch` that were `removed` are

@@ -1,6 +1,7 @@
 #include "src/volume/filesystem.h"
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
 
 #include "src/base/log.h"
@@ -18,6 +19,9 @@ namespace {
 
 constexpr size_t kOwnJournalBytes = 4u << 20;
 constexpr uint64_t kCopyStep = 1u << 20;
+// Less is copied sooner than a clone's batch is committed.
+constexpr uint64_t kLeastClone = 1u << 20;
+constexpr std::chrono::milliseconds kCloneDeadline{1000};
 
 }  // namespace
 
@@ -237,8 +241,13 @@ Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, I
   const bool overlap = source == target && source_offset < target_offset + length &&
                        target_offset < source_offset + length;
   if (overlap) return Status(Code::kInvalid, "the ranges overlap");
-  std::vector<std::byte> buffer(std::min(length, kCopyStep));
   uint64_t done = 0;
+  if (source_offset == target_offset && length >= kLeastClone) {
+    CAIRN_ASSIGN_OR_RETURN(
+        done, state_->snapshots.CloneRange(source, target, source_offset, length, kCloneDeadline));
+    if (done > 0) return done;
+  }
+  std::vector<std::byte> buffer(std::min(length, kCopyStep));
   while (done < length) {
     // Holes stay holes.
     auto data = from->SeekData(source_offset + done);

@@ -148,6 +148,12 @@ Result<SnapshotOps::Created> SnapshotOps::Create(const NewGroup& group) {
   return Created{id, cut.cut_ns(), cut.held()};
 }
 
+Result<InodeId> SnapshotOps::VolumeOf(InodeId member) {
+  CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, index().GetInode(member));
+  CAIRN_ASSIGN_OR_RETURN(const BranchRecord branch, index().GetBranch(record.branch));
+  return branch.inode;
+}
+
 Status SnapshotOps::Collect(InodeId directory, std::vector<InodeId>& files,
                             std::vector<InodeId>& directories) {
   std::vector<InodeId> children;

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,6 +65,9 @@ class SnapshotOps {
     return index().ForEachGroup(sink);
   }
 
+  // The volume that a member was taken of, which may be gone.
+  Result<InodeId> VolumeOf(InodeId member);
+
   // --- Clones.
   struct Owner {
     uint32_t uid = 0;
@@ -81,9 +85,11 @@ class SnapshotOps {
   };
   // kExists, kNotFound.
   Result<InodeId> Clone(const NewClone& clone);
-  // Lets an empty volume show what `source` does now. False: it cannot, nothing was done, and the
-  // caller has to copy.
-  Result<bool> CloneInto(InodeId source, InodeId target, std::chrono::milliseconds deadline);
+  // Lets the volume `target`, which ends at `offset`, show at [offset, +length) what `source` shows
+  // there now. Returns how much of that was done, from its beginning on; 0: nothing was, and the
+  // caller has to copy bytes.
+  Result<uint64_t> CloneRange(InodeId source, InodeId target, uint64_t offset, uint64_t length,
+                              std::chrono::milliseconds deadline);
 
   // --- Rollback.
   struct RollbackItem {
@@ -148,6 +154,14 @@ class SnapshotOps {
                         IndexBatch& batch, const std::function<Status()>& commit);
   Status AddMissing(const RollbackItem& item, const Source& source, Tree& made,
                     std::vector<Namespace::NewEntry>& entries, IndexBatch& batch);
+  Result<Source> CutForCopy(InodeId inode, GroupCut& cut, std::chrono::milliseconds deadline);
+  Result<bool> StillShows(InodeId source, BranchId branch, Epoch epoch);
+  struct Range {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+  };
+  Result<uint64_t> CloneToEnd(const Source& source, InodeId source_inode, InodeId target_inode,
+                              const Range& range, std::chrono::milliseconds deadline);
   Result<Lineage> LineageOf(InodeId inode, InodeRecord& record);
 
   const Parts parts_;

@@ -25,6 +25,12 @@ bool DiskVolume::DependsOn(BranchId branch) {
   return lineage_.DependsOn(branch);
 }
 
+bool DiskVolume::ShowsEndOf(BranchId branch, Epoch epoch) {
+  GateEntry entry(gate_);
+  const Lineage::Level& head = lineage_.head();
+  return head.branch == branch && head.epoch == epoch.Next() && !changed_since_cut_.load();
+}
+
 void DiskVolume::LetReadersOut(BranchId branch, const std::vector<Epoch>& removed) {
   // Who is inside now may have looked up a block before a newer version covered it; who comes later
   // finds the newer one.

@@ -154,6 +154,7 @@ Status DiskVolume::Truncate(uint64_t size) {
 }
 
 Status DiskVolume::Grow(uint64_t size) {
+  changed_since_cut_.store(true);
   JournalSize(size);
   const uint64_t old_size = size_.exchange(size);
   IndexBatch batch;

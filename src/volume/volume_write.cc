@@ -214,6 +214,7 @@ void DiskVolume::JournalSize(uint64_t size) {
 }
 
 void DiskVolume::TouchTimes() {
+  if (!changed_since_cut_.load(std::memory_order_relaxed)) changed_since_cut_.store(true);
   const int64_t now_ns = context_.clock->NowNs();
   mtime_ns_.store(now_ns, std::memory_order_relaxed);
   ctime_ns_.store(now_ns, std::memory_order_relaxed);
