@@ -55,7 +55,11 @@ Status DiskVolume::LoadState() {
   branch.trimmed_crash = context_.store->crash_count();
   IndexBatch batch;
   batch.PutBranch(record.branch, branch);
+  // A cut may have ended an epoch for nothing.
+  const bool marked = branch.epoch > Epoch(1);
+  if (marked) batch.PutClean(record.branch);
   CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+  if (marked) context_.reclaim_soon(record.branch);
   branch_record_ = branch;
   return Status::Ok();
 }

@@ -7,6 +7,13 @@ namespace cairn {
 GroupCut::~GroupCut() {
   Open();
   for (const auto& [inode, state] : states_) context_.views->Unpin(state.branch, state.epoch);
+  if (kept_ || states_.empty()) return;
+  // Nothing shows these epochs but their volumes. That does no harm; only that nobody would be told
+  // when a volume has overwritten what they hold.
+  IndexBatch batch;
+  for (const auto& [inode, state] : states_) batch.PutClean(state.branch);
+  if (!context_.store->index().Commit(batch).ok()) return;
+  for (const auto& [inode, state] : states_) context_.reclaim_soon(state.branch);
 }
 
 Status GroupCut::Load(std::vector<InodeId> volumes) {

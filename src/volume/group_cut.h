@@ -25,7 +25,8 @@ namespace cairn {
 class GroupCut {
  public:
   GroupCut(VolumeContext& context, VolumeTable& table) : context_(context), table_(table) {}
-  // Opens the gates if they are closed.
+  // Opens the gates if they are closed. Without Keep, what the epochs that ended leave behind is
+  // looked for from here on.
   ~GroupCut();
   GroupCut(const GroupCut&) = delete;
   GroupCut& operator=(const GroupCut&) = delete;
@@ -40,6 +41,9 @@ class GroupCut {
   // kStale: a volume was removed meanwhile.
   Status MakeDurable();
 
+  // A record of the index now says what the cut was for.
+  void Keep() { kept_ = true; }
+
   const std::map<InodeId, std::shared_ptr<DiskVolume>>& volumes() const { return volumes_; }
   const DiskVolume::CutState& StateOf(InodeId volume) const { return states_.at(volume); }
   int64_t cut_ns() const { return cut_ns_; }
@@ -52,6 +56,7 @@ class GroupCut {
   std::map<InodeId, std::shared_ptr<DiskVolume>> volumes_;  // by inode: the order of closing
   std::map<InodeId, DiskVolume::CutState> states_;
   bool closed_ = false;
+  bool kept_ = false;
   int64_t cut_ns_ = 0;
   std::chrono::steady_clock::time_point closed_at_;
   std::chrono::nanoseconds held_{0};

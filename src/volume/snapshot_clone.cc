@@ -119,6 +119,7 @@ Result<InodeId> SnapshotOps::Clone(const NewClone& clone) {
   }
   CAIRN_RETURN_IF_ERROR(parts_.names.CommitEntries({{clone.parent, clone.name, top}}, batch,
                                                    [&] { return CommitViews(snapshots, batch); }));
+  cut.Keep();
   return top;
 }
 
@@ -263,6 +264,7 @@ Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollbac
     }
     return committed;
   }
+  cut.Keep();
   for (const auto& [inode, volume] : cut.volumes()) {
     volume->Switch(std::move(replacements.at(inode)));
     result.changed.push_back(inode);
@@ -326,7 +328,10 @@ Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_in
   length = std::min(length, source.record.size - offset);
   if (offset + length < source.record.size) length -= length % kBlockSize;
   if (length == 0) return uint64_t{0};
-  return CloneToEnd(source, source_inode, target_inode, {offset, length}, deadline);
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t done, CloneToEnd(source, source_inode, target_inode,
+                                                         {offset, length}, deadline));
+  if (done > 0) source_cut.Keep();
+  return done;
 }
 
 // REQUIRES: the volume ended at range.offset a moment ago.

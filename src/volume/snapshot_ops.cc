@@ -145,6 +145,7 @@ Result<SnapshotOps::Created> SnapshotOps::Create(const NewGroup& group) {
   MutexLock lock(names_mu_);
   CAIRN_ASSIGN_OR_RETURN(const InodeId id, AddGroup(group.record, group.members, cut, batch));
   CAIRN_RETURN_IF_ERROR(parts_.context.views->Change([&] { return index().Commit(batch); }));
+  cut.Keep();
   return Created{id, cut.cut_ns(), cut.held()};
 }
 
