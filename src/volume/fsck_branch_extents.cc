@@ -48,9 +48,9 @@ std::string BranchExtents::Lost::Text() const {
 
 Status BranchExtents::Check() {
   CAIRN_RETURN_IF_ERROR(CheckBehindEnd());
-  CAIRN_RETURN_IF_ERROR(CheckNeeded());
   CAIRN_RETURN_IF_ERROR(CollectFacts());
   CAIRN_RETURN_IF_ERROR(CheckEpoch());
+  CAIRN_RETURN_IF_ERROR(CheckNeeded());
   for (const auto& [id, facts] : facts_) CAIRN_RETURN_IF_ERROR(Judge(id, facts));
   CAIRN_RETURN_IF_ERROR(state_.Commit(batch_));
   // Files go after the records that spoke of them.
@@ -63,7 +63,8 @@ Status BranchExtents::Check() {
 // Versions that a snapshot or a clone may see stay, whatever the volume's size is now; so does what
 // hides them from the volume.
 bool BranchExtents::IsBehindEnd(ChunkIndex chunk, Epoch epoch, const VersionRecord& record) const {
-  if (record.extent == 0) return false;
+  const bool may_hide = epoch > Epoch(1) || branch_.record.parent != BranchId(0);
+  if (record.extent == 0 && may_hide) return false;
   return branch_.volume != nullptr && chunk.value() >= ChunkCount(branch_.volume->record.size) &&
          epoch > branch_.newest_view;
 }
@@ -116,7 +117,8 @@ Status BranchExtents::CheckNeeded() {
   if (branch_.to_be_cleaned || !state_.index_readable) return Status::Ok();
   std::vector<Epoch> views = branch_.views;
   if (branch_.volume != nullptr) views.push_back(branch_.record.epoch);
-  // A branch that only a dead clone keeps has no view of its own.
+  // Nobody knows whose data it is: it is kept.
+  if (views.empty()) return Status::Ok();
   std::sort(views.begin(), views.end());
   uint64_t bytes = 0;
   ChunkIndex current;

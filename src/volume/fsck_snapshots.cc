@@ -96,7 +96,16 @@ class SnapshotChecker {
       return;
     }
     batch_.DeleteView(view);
-    if (state_.FindBranch(view.branch) != nullptr) batch_.PutClean(view.branch);
+    // The mark alone would give up what only damage has made nobody's.
+    const BranchEntry* const branch = state_.FindBranch(view.branch);
+    const bool used = branch != nullptr && (IsHead(*branch) || !branch->views.empty());
+    if (used) batch_.PutClean(view.branch);
+  }
+
+  bool IsHead(const BranchEntry& branch) {
+    const InodeEntry* const volume = state_.FindInode(branch.record.inode);
+    return volume != nullptr && volume->record.kind == FileKind::kVolume &&
+           volume->record.branch == branch.id;
   }
 
   void CheckMark(BranchId id) {

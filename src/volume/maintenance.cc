@@ -306,6 +306,7 @@ Status Maintenance::ReclaimBranch(BranchId branch) {
   IndexBatch batch;
   batch.DeleteBranch(branch);
   batch.DeleteDeadBranch(branch);
+  batch.DeleteClean(branch);
   auto record = index.GetBranch(branch);
   if (!record.ok() && record.status().code() != Code::kNotFound) return std::move(record).status();
   const bool has_parent = record.ok() && record->parent != BranchId(0);
