@@ -80,6 +80,15 @@ Result<std::shared_ptr<ExtentFile>> ExtentSet::Lower(const ExtentId& id) {
   const auto known = known_sizes_.find(id);
   const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
   CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, ExtentStore::Mode::kMustExist, known_size));
+  if (++lower_opened_ >= kLowerFiles) {
+    // A volume may have thousands beneath it. Those that nobody reads now are closed.
+    lower_opened_ = 0;
+    std::erase_if(open_, [this](const auto& entry) CAIRN_REQUIRES(mu_) {
+      const ExtentId& lower = entry.first;
+      const bool head = lower.branch == head_level_.branch && lower.epoch >= head_level_.epoch;
+      return !head && !draining_.contains(lower) && entry.second.use_count() == 1;
+    });
+  }
   open_[id] = file;
   return file;
 }

@@ -81,6 +81,9 @@ class ExtentSet {
     return {head_level_.branch, head_level_.epoch, segment};
   }
 
+  // How many files beneath the head are opened before those not in use are closed.
+  static constexpr size_t kLowerFiles = 64;
+
   ExtentStore& store_;
 
   std::array<std::atomic<ExtentFile*>, kSegments> head_{};
@@ -88,6 +91,7 @@ class ExtentSet {
   mutable Mutex mu_;
   Lineage::Level head_level_ CAIRN_GUARDED_BY(mu_);
   std::map<ExtentId, std::shared_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
+  size_t lower_opened_ CAIRN_GUARDED_BY(mu_) = 0;
   // The files of the head's older epochs that no sync has made durable since those ended.
   std::set<ExtentId> draining_ CAIRN_GUARDED_BY(mu_);
   // What files that nobody writes to any more hold on their filesystem; only cleaning changes it.

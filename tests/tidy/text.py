@@ -10,7 +10,10 @@ import tidy
 
 LONGEST = 500  # lines
 # Longer files, each with the reason why it is not split. One that is short again, or gone, fails.
-LONG_FILES = {}
+LONG_FILES = {
+    # One machine with one model: each operation knows all of both.
+    "tests/volume/model_test.cc",
+}
 
 # Headers that programs outside the project include, by another name than their path here.
 PUBLIC_GUARDS = {"fusefs/cairn_ioctl.h": "CAIRN_IOCTL_H"}

@@ -1,6 +1,10 @@
 // Snapshots: what they show, whatever happens around them, and what remains when they go.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <map>
+#include <thread>
+
 #include "tests/volume/snapshot_test_util.h"
 
 namespace cairn {
@@ -278,6 +282,66 @@ TEST_F(SnapshotTest, AThousandSnapshotsOfAVolumeAllHoldAndAllSpaceComesBack) {
   Settle();
   EXPECT_EQ(Content("a"), now);
   EXPECT_EQ(AllocatedBytes(), 2 * kChunkSize);
+}
+
+// Readers of the volume and of snapshots, a writer, and the cleaner beside them: a block never
+// shows anything but what was written to it, and a snapshot's never changes.
+TEST(SnapshotConcurrencyTest, CleaningNeverTakesABlockFromAReader) {
+  TestMachine::Settings settings;
+  settings.executor_threads = 2;
+  settings.chunk_map_bytes = 1 << 20;
+  TestMachine machine(settings);
+  machine.Mount();
+  constexpr uint64_t kBlocks = 16;
+  auto volume = machine.Create("a");
+  ASSERT_EQ(WriteCode(*volume, 0, kBlocks * kBlockSize, 1), Code::kOk);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (int reader = 0; reader < 2; ++reader) {
+    threads.emplace_back([&] {
+      std::vector<std::byte> bytes(kBlockSize);
+      for (uint64_t i = 0; !stop; ++i) {
+        const auto got = volume->Read(i % kBlocks * kBlockSize, bytes);
+        EXPECT_TRUE(got.ok()) << got.status().ToString();
+        // Zeros are what a hole under a reader would look like.
+        EXPECT_NE(bytes[0], std::byte{0});
+      }
+    });
+  }
+  threads.emplace_back([&] {
+    for (unsigned i = 0; !stop; ++i) {
+      EXPECT_EQ(WriteCode(*volume, i * 7 % kBlocks * kBlockSize, kBlockSize, 1 + i % 255),
+                Code::kOk);
+      if (i % 16 == 0) {
+        EXPECT_TRUE(volume->Sync().ok());
+      }
+    }
+  });
+  std::map<std::string, std::string> contents;
+  for (int i = 0; i < 150; ++i) {
+    const std::string name = "s" + std::to_string(i);
+    const auto made = TrySnapshot(machine.filesystem(), name, {"a"});
+    EXPECT_TRUE(made.ok()) << made.status().ToString();
+    auto content = ContentOf(machine.filesystem(), ".snapshots/" + name + "/a");
+    EXPECT_TRUE(content.ok()) << content.status().ToString();
+    if (content.ok()) contents[name] = *content;
+    if (contents.size() > 3) {
+      const auto old = contents.begin();
+      EXPECT_TRUE(*ContentOf(machine.filesystem(), ".snapshots/" + old->first + "/a") ==
+                  old->second)
+          << old->first;
+      EXPECT_TRUE(DeleteSnapshot(machine.filesystem(), old->first).ok());
+      contents.erase(old);
+    }
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& [name, content] : contents) {
+    EXPECT_TRUE(*ContentOf(machine.filesystem(), ".snapshots/" + name + "/a") == content) << name;
+  }
+  volume.reset();
+  ASSERT_TRUE(machine.Close().ok());
+  machine.ExpectNoDamage();
 }
 
 }  // namespace
