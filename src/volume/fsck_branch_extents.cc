@@ -60,11 +60,15 @@ Status BranchExtents::Check() {
   return ScanLeaks();
 }
 
+// Whether something may lie beneath a version of this epoch that would come to light without it.
+bool BranchExtents::MayHide(Epoch epoch) const {
+  return epoch > Epoch(1) || branch_.record.parent != BranchId(0);
+}
+
 // Versions that a snapshot or a clone may see stay, whatever the volume's size is now; so does what
 // hides them from the volume.
 bool BranchExtents::IsBehindEnd(ChunkIndex chunk, Epoch epoch, const VersionRecord& record) const {
-  const bool may_hide = epoch > Epoch(1) || branch_.record.parent != BranchId(0);
-  if (record.extent == 0 && may_hide) return false;
+  if (record.extent == 0 && MayHide(epoch)) return false;
   return branch_.volume != nullptr && chunk.value() >= ChunkCount(branch_.volume->record.size) &&
          epoch > branch_.newest_view;
 }
@@ -78,6 +82,14 @@ Status BranchExtents::ForEachVersion(const VersionSink& sink) {
         return status.ok();
       })));
   return status;
+}
+
+// The volume shows zeros there when it grows, as before.
+void BranchExtents::TakeAway(ChunkIndex chunk, Epoch epoch) {
+  if (!MayHide(epoch)) return batch_.DeleteVersion(branch_.id, chunk, epoch);
+  VersionRecord zeros;
+  zeros.zero = kAllBlocks;
+  batch_.PutVersion(branch_.id, chunk, epoch, zeros);
 }
 
 // In pieces, since a truncation that was cut short may leave millions.
@@ -99,7 +111,7 @@ Status BranchExtents::CheckBehindEnd() {
           }
           from = chunk;
           ++count;
-          if (state_.repairing()) batch_.DeleteVersion(branch_.id, chunk, epoch);
+          if (state_.repairing()) TakeAway(chunk, epoch);
           return true;
         })));
     CAIRN_RETURN_IF_ERROR(state_.Commit(batch_));

@@ -1,0 +1,101 @@
+// What nobody needs any more goes, whatever came in between; nothing else does.
+#include <gtest/gtest.h>
+
+#include <future>
+#include <thread>
+
+#include "src/volume/branch_views.h"
+#include "src/volume/disk_volume.h"
+#include "src/volume/journal_replay.h"
+#include "src/warm/warm_store.h"
+#include "tests/volume/snapshot_test_util.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+
+class SnapshotCleaningTest : public testing::Test {
+ protected:
+  void SetUp() override { machine_.Mount(); }
+
+  Filesystem& filesystem() { return machine_.filesystem(); }
+  void Settle() {
+    for (int i = 0; i < 5; ++i) machine_.RunBackground();
+  }
+  // Until a pass over what volumes go on to leave behind has come round.
+  void SettleLong() {
+    static_cast<SteppingExecutor&>(machine_.executor()).AdvanceTime(std::chrono::minutes(10));
+    Settle();
+  }
+  uint64_t AllocatedBytes() {
+    uint64_t bytes = 0;
+    const auto folders = machine_.env().List("/store/extents");
+    for (const std::string& folder : *folders) {
+      const std::string path = "/store/extents/" + folder;
+      const auto names = machine_.env().List(path);
+      for (const std::string& name : *names) {
+        bytes += machine_.env().Info(path + "/" + name)->allocated_bytes;
+      }
+    }
+    return bytes;
+  }
+  // The branches that a store out of use marks for cleaning.
+  std::vector<uint64_t> Marks() {
+    std::vector<uint64_t> marks;
+    const auto store = WarmStore::Open(machine_.env(), "/store", {});
+    EXPECT_TRUE(store.ok()) << store.status().ToString();
+    EXPECT_TRUE((*store)
+                    ->index()
+                    .ForEachClean([&](BranchId branch) {
+                      marks.push_back(branch.value());
+                      return true;
+                    })
+                    .ok());
+    EXPECT_TRUE((*store)->Close().ok());
+    return marks;
+  }
+  FsckReport Repair() {
+    FsckOptions options;
+    options.repair = true;
+    auto report = CheckStore(machine_.env(), "/store", options);
+    EXPECT_TRUE(report.ok()) << report.status().ToString();
+    return report.ok() ? *report : FsckReport();
+  }
+
+  TestMachine machine_;
+};
+
+TEST_F(SnapshotCleaningTest, RepairAfterATruncationChangesNothingThatAnybodySees) {
+  const uint64_t size = 40 * kChunkSize;
+  {
+    auto v = machine_.Create("v");
+    ASSERT_EQ(WriteCode(*v, 0, size, 1), Code::kOk);
+    ASSERT_TRUE(TrySnapshot(filesystem(), "s1", {"v"}).ok());
+    ASSERT_EQ(WriteCode(*v, 30 * kChunkSize, 2 * kBlockSize, 2), Code::kOk);
+    ASSERT_TRUE(TrySnapshot(filesystem(), "s2", {"v"}).ok());
+    ASSERT_EQ(WriteCode(*v, 20 * kChunkSize, kChunkSize, 3), Code::kOk);
+    ASSERT_TRUE(v->Truncate(kChunkSize + 10).ok());
+  }
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(machine_.Close().ok());
+    const FsckReport report = Repair();
+    for (const FsckFinding& finding : report.findings) {
+      EXPECT_EQ(finding.severity, FsckSeverity::kNote) << finding.code << ": " << finding.what;
+    }
+    machine_.Mount();
+    const auto s1 = FindVolumeAt(filesystem(), ".snapshots/s1/v");
+    EXPECT_TRUE(Holds(*s1, 0, size, 1));
+    const auto s2 = FindVolumeAt(filesystem(), ".snapshots/s2/v");
+    EXPECT_TRUE(Holds(*s2, 0, 30 * kChunkSize, 1));
+    EXPECT_TRUE(Holds(*s2, 30 * kChunkSize, 2 * kBlockSize, 2));
+    EXPECT_TRUE(Holds(*s2, 30 * kChunkSize + 2 * kBlockSize, 9 * kChunkSize, 1));
+  }
+  auto v = machine_.Find("v");
+  ASSERT_TRUE(v->Truncate(size).ok());
+  EXPECT_TRUE(Holds(*v, 0, kChunkSize + 10, 1));
+  EXPECT_TRUE(Holds(*v, kChunkSize + 10, size - kChunkSize - 10, 0));
+}
+
+}  // namespace
+}  // namespace cairn
