@@ -39,9 +39,10 @@ std::vector<BlockMask> NeededBlocks(const std::vector<std::pair<Epoch, VersionRe
   return needed;
 }
 
-Result<BranchCleaner::Outcome> BranchCleaner::Run(BranchId branch) {
+Result<BranchCleaner::Outcome> BranchCleaner::Run(BranchId branch,
+                                                  const BranchViews::Needs& needs) {
   branch_ = branch;
-  CAIRN_ASSIGN_OR_RETURN(needs_, context_.views->Find(index(), branch));
+  needs_ = needs;
   if (needs_.views.empty()) return Outcome::kNoViews;
   ChunkIndex next;
   for (bool done = false; !done;) {

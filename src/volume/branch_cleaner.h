@@ -34,7 +34,7 @@ std::vector<BlockMask> NeededBlocks(const std::vector<std::pair<Epoch, VersionRe
                                     const std::vector<Epoch>& views);
 
 // One pass over one branch. REQUIRES: no other pass over the same branch runs; the index journal
-// holds nothing of the branch's ended epochs.
+// holds nothing of the epochs that had ended when the needs were found.
 class BranchCleaner {
  public:
   struct Options {
@@ -55,7 +55,8 @@ class BranchCleaner {
   BranchCleaner(VolumeContext& context, VolumeTable& table, const Options& options)
       : context_(context), table_(table), options_(options) {}
 
-  Result<Outcome> Run(BranchId branch);
+  // `needs`: as found before the journal was emptied.
+  Result<Outcome> Run(BranchId branch, const BranchViews::Needs& needs);
 
  private:
   struct Freed {

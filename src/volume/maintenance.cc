@@ -229,10 +229,11 @@ Result<std::optional<std::chrono::milliseconds>> Maintenance::Reclaim(BranchId b
     MutexLock lock(waiting_mu_);
     options.thorough = unknown_.contains(branch);
   }
-  // The journal must not bring back what is about to go: after this it speaks of the branch's
-  // current epoch at most. A failure was logged when it poisoned its volume.
+  CAIRN_ASSIGN_OR_RETURN(const BranchViews::Needs needs, context_.views->Find(index, branch));
+  // The journal must not bring back what is about to go: after this it speaks of no epoch that had
+  // ended before. A failure was logged when it poisoned its volume.
   (void)FlushIndex();
-  const auto outcome = BranchCleaner(context_, table_, options).Run(branch);
+  const auto outcome = BranchCleaner(context_, table_, options).Run(branch, needs);
   if (!outcome.ok()) {
     // Where the pass stopped is not known any more.
     MutexLock lock(waiting_mu_);

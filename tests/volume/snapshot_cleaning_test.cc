@@ -97,5 +97,40 @@ TEST_F(SnapshotCleaningTest, RepairAfterATruncationChangesNothingThatAnybodySees
   EXPECT_TRUE(Holds(*v, kChunkSize + 10, size - kChunkSize - 10, 0));
 }
 
+// Such an entry is left by a server that dies after the next epoch became durable.
+TEST(SnapshotReplayTest, TheJournalMaySpeakOfAnEndedEpochWhoseFileIsGone) {
+  MemoryEnv env;
+  WarmStoreOptions options;
+  options.create = true;
+  const auto store = WarmStore::Open(env, "/store", options);
+  ASSERT_TRUE(store.ok());
+  BranchRecord record;
+  record.inode = InodeId(7);
+  record.epoch = Epoch(5);
+  IndexBatch batch;
+  batch.PutBranch(BranchId(8), record);
+  ASSERT_TRUE((*store)->index().Commit(batch).ok());
+  std::vector<uint64_t> memory(IndexJournal::kSmallestRegion / 8);
+  const auto region = std::as_writable_bytes(std::span(memory));
+  const auto& uuid = (*store)->superblock().uuid;
+  {
+    const auto journal = IndexJournal::Open(region, uuid);
+    ASSERT_TRUE(journal.ok());
+    ASSERT_TRUE((*journal)->Append(JournalEntry::Blocks(BranchId(8), Epoch(4), ChunkIndex(0), 1)));
+  }
+  const auto journal = IndexJournal::Open(region, uuid);
+  ASSERT_TRUE(journal.ok());
+  const Status replayed = ReplayJournal(**store, **journal);
+  EXPECT_TRUE(replayed.ok()) << replayed.ToString();
+  EXPECT_TRUE((*store)
+                  ->index()
+                  .ForEachVersion(BranchId(8), ChunkIndex(0), ChunkIndex(0),
+                                  [](ChunkIndex, Epoch, const VersionRecord&) {
+                                    ADD_FAILURE() << "it came back";
+                                    return true;
+                                  })
+                  .ok());
+}
+
 }  // namespace
 }  // namespace cairn
