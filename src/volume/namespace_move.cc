@@ -1,6 +1,8 @@
 // Renaming.
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "src/volume/namespace.h"
 
 namespace cairn {
@@ -131,8 +133,17 @@ Status Namespace::CommitMove(Move& move) {
   if (!exchange) {
     return CommitInode(move.source, move.source_record, moved_to(move.new_parent), batch);
   }
-  return CommitInodeBy(move.source, move.source_record, moved_to(move.new_parent), batch, [&] {
-    return CommitInode(*move.target, move.target_record, moved_to(move.parent), batch);
+  struct End {
+    InodeId inode;
+    const InodeRecord* record;
+    InodeId parent;  // from here on
+  };
+  End first{move.source, &move.source_record, move.new_parent};
+  End second{*move.target, &move.target_record, move.parent};
+  // In the order in which a rollback takes the locks of its volumes, too.
+  if (second.inode < first.inode) std::swap(first, second);
+  return CommitInodeBy(first.inode, *first.record, moved_to(first.parent), batch, [&] {
+    return CommitInode(second.inode, *second.record, moved_to(second.parent), batch);
   });
 }
 

@@ -132,5 +132,40 @@ TEST(SnapshotReplayTest, TheJournalMaySpeakOfAnEndedEpochWhoseFileIsGone) {
                   .ok());
 }
 
+TEST(SnapshotConcurrencyTest, AnExchangeOfNamesTakesVolumesInTheOrderOfARollback) {
+  TestMachine machine;
+  machine.Mount();
+  const auto first = std::static_pointer_cast<DiskVolume>(machine.Create("first"));
+  const auto second = std::static_pointer_cast<DiskVolume>(machine.Create("second"));
+  const InodeId first_inode = *FindPath(machine.filesystem(), "first");
+  const auto nothing = [](InodeRecord&) {};
+  std::thread exchange;
+  std::thread rollback;
+  IndexBatch batch;
+  // As a rollback does: the lower inode's record, and within that the other's.
+  const Status status = first->CommitRecordBy(batch, nothing, [&] {
+    exchange = std::thread([&] {
+      const Status renamed = machine.filesystem().Rename(kRootInode, "second", kRootInode, "first",
+                                                         RenameMode::kExchange, {});
+      EXPECT_TRUE(renamed.ok()) << renamed.ToString();
+    });
+    // It gets as far as it can; the longer it has, the surer a wrong order shows.
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    std::promise<void> done;
+    auto has_both = done.get_future();
+    rollback = std::thread([&second, &nothing, done = std::move(done)]() mutable {
+      IndexBatch inner;
+      EXPECT_TRUE(second->CommitRecordBy(inner, nothing, [] { return Status::Ok(); }).ok());
+      done.set_value();
+    });
+    EXPECT_EQ(has_both.wait_for(kEnough), std::future_status::ready);
+    return Status::Ok();
+  });
+  EXPECT_TRUE(status.ok()) << status.ToString();
+  exchange.join();
+  rollback.join();
+  EXPECT_EQ(*FindPath(machine.filesystem(), "second"), first_inode);
+}
+
 }  // namespace
 }  // namespace cairn
