@@ -85,15 +85,10 @@ Result<bool> BranchViews::ClearMark(Index& index, BranchId branch, const Needs& 
   MutexLock lock(mu_);
   if (IsPinned(branch)) return false;
   CAIRN_ASSIGN_OR_RETURN(const Needs now, FindLocked(index, branch));
-  // What came with later epochs was not looked at then, and is no reason for another pass.
-  const auto looked_at = [&](const Needs& needs) {
-    std::vector<Epoch> views;
-    for (const Epoch view : needs.views) {
-      if (view <= before.last_ended) views.push_back(view);
-    }
-    return views;
-  };
-  if (now.has_head != before.has_head || looked_at(now) != looked_at(before)) return false;
+  // An epoch that ended meanwhile may have had views that are gone again: then the mark is theirs.
+  if (now.has_head != before.has_head || now.newest != before.newest || now.views != before.views) {
+    return false;
+  }
   IndexBatch batch;
   batch.DeleteClean(branch);
   CAIRN_RETURN_IF_ERROR(index.Commit(batch));

@@ -43,8 +43,8 @@ class BranchViews {
   };
   // Who needs the branch; no views at all: nobody, and nobody ever will. kNotFound.
   Result<Needs> Find(Index& index, BranchId branch);
-  // Takes the mark away, durably, if the branch has the views that it had `before`, and no pins.
-  // False when it has not.
+  // Takes the mark away, durably, if the branch has the views and the epoch that it had `before`,
+  // and no pins. False when it has not.
   Result<bool> ClearMark(Index& index, BranchId branch, const Needs& before);
   bool IsPinned(BranchId branch);
   // Marks a branch without any view as dead, durably. False when it has got one.

@@ -132,6 +132,43 @@ TEST(SnapshotReplayTest, TheJournalMaySpeakOfAnEndedEpochWhoseFileIsGone) {
                   .ok());
 }
 
+TEST(BranchViewsTest, AMarkOfASnapshotThatCameAndWentDuringAPassStays) {
+  MemoryEnv env;
+  WarmStoreOptions options;
+  options.create = true;
+  const auto store = WarmStore::Open(env, "/store", options);
+  ASSERT_TRUE(store.ok());
+  Index& index = (*store)->index();
+  const BranchId branch(8);
+  InodeRecord volume;
+  volume.branch = branch;
+  BranchRecord record;
+  record.inode = InodeId(7);
+  record.epoch = Epoch(5);
+  const auto commit = [&] {
+    IndexBatch batch;
+    batch.PutInode(InodeId(7), volume);
+    batch.PutBranch(branch, record);
+    batch.PutClean(branch);
+    ASSERT_TRUE(index.Commit(batch).ok());
+  };
+  commit();
+  BranchViews views;
+  const auto needs = views.Find(index, branch);
+  ASSERT_TRUE(needs.ok());
+  // The cut of a snapshot, and the mark of its deletion.
+  record.epoch = Epoch(6);
+  commit();
+  auto cleared = views.ClearMark(index, branch, *needs);
+  ASSERT_TRUE(cleared.ok());
+  EXPECT_FALSE(*cleared);
+  EXPECT_TRUE(*index.HasClean(branch));
+  cleared = views.ClearMark(index, branch, *views.Find(index, branch));
+  ASSERT_TRUE(cleared.ok());
+  EXPECT_TRUE(*cleared);
+  EXPECT_FALSE(*index.HasClean(branch));
+}
+
 TEST(SnapshotConcurrencyTest, AnExchangeOfNamesTakesVolumesInTheOrderOfARollback) {
   TestMachine machine;
   machine.Mount();
