@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "src/base/log.h"
@@ -193,17 +194,32 @@ void Maintenance::PostReclaim(BranchId branch, std::chrono::milliseconds delay) 
     // Many requests, one pass.
     MutexLock lock(waiting_mu_);
     if (!waiting_.insert(branch).second) return;
+    queue_.push_back(branch);
+    if (std::exchange(reclaiming_, true)) return;
   }
-  Post([this, branch] { RunReclaim(branch); });
+  Post([this] { RunReclaims(); });
+}
+
+void Maintenance::RunReclaims() {
+  BranchId branch;
+  {
+    // Who asks from here on wants another pass.
+    MutexLock lock(waiting_mu_);
+    branch = queue_.front();
+    queue_.pop_front();
+    waiting_.erase(branch);
+  }
+  RunReclaim(branch);
+  {
+    MutexLock lock(waiting_mu_);
+    reclaiming_ = !queue_.empty();
+    if (!reclaiming_) return;
+  }
+  // Behind what others have asked the executor for meanwhile.
+  Post([this] { RunReclaims(); });
 }
 
 void Maintenance::RunReclaim(BranchId branch) {
-  MutexLock lock(reclaim_mu_);
-  {
-    // Who asks from here on wants another pass.
-    MutexLock waiting_lock(waiting_mu_);
-    waiting_.erase(branch);
-  }
   const auto again = Reclaim(branch);
   if (!again.ok()) {
     LogError("reclaiming branch {}: {}", branch.value(), again.status().ToString());

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -70,6 +71,8 @@ class Maintenance {
   void ScheduleSealing(std::chrono::milliseconds delay);
   Status DestroyVolume(InodeId inode);
   void PostReclaim(BranchId branch, std::chrono::milliseconds delay);
+  // One from the queue, and on.
+  void RunReclaims();
   void RunReclaim(BranchId branch);
   // When to come back, if at all.
   Result<std::optional<std::chrono::milliseconds>> Reclaim(BranchId branch);
@@ -83,10 +86,12 @@ class Maintenance {
   Sealer sealer_;
   const std::shared_ptr<Gatekeeper> gatekeeper_;
 
-  // One pass at a time. Held across all that it does; nobody who serves a request takes it.
-  Mutex reclaim_mu_;
   Mutex waiting_mu_;
   std::set<BranchId> waiting_ CAIRN_GUARDED_BY(waiting_mu_);
+  // The same in the order of asking. One pass at a time takes from it, so that others find the
+  // executor's threads free.
+  std::deque<BranchId> queue_ CAIRN_GUARDED_BY(waiting_mu_);
+  bool reclaiming_ CAIRN_GUARDED_BY(waiting_mu_) = false;
   // Those whose mark an earlier server left, and no pass has ended since.
   std::set<BranchId> unknown_ CAIRN_GUARDED_BY(waiting_mu_);
 

@@ -169,6 +169,41 @@ TEST(BranchViewsTest, AMarkOfASnapshotThatCameAndWentDuringAPassStays) {
   EXPECT_FALSE(*index.HasClean(branch));
 }
 
+TEST(SnapshotConcurrencyTest, CleaningOfManyBranchesLeavesTheExecutorToOthers) {
+  TestMachine::Settings settings;
+  settings.executor_threads = 2;
+  settings.flush_interval = std::chrono::hours(1);
+  TestMachine machine(settings);
+  machine.Mount();
+  const std::vector<std::string> names = {"a", "b", "c"};
+  std::vector<std::shared_ptr<DiskVolume>> volumes;
+  for (const std::string& name : names) {
+    volumes.push_back(std::static_pointer_cast<DiskVolume>(machine.Create(name)));
+    ASSERT_EQ(WriteCode(*volumes.back(), 0, kMiB, 1), Code::kOk);
+  }
+  ASSERT_TRUE(TrySnapshot(machine.filesystem(), "s", names).ok());
+  for (const auto& volume : volumes) {
+    ASSERT_EQ(WriteCode(*volume, 0, kMiB, 2), Code::kOk);
+    ASSERT_TRUE(volume->Sync().ok());
+  }
+  std::promise<void> ran;
+  {
+    // Readers that stay for long: each pass waits for one of them.
+    std::vector<std::unique_ptr<GateEntry>> readers;
+    for (const auto& volume : volumes) {
+      readers.push_back(std::make_unique<GateEntry>(volume->gate()));
+    }
+    ASSERT_TRUE(DeleteSnapshot(machine.filesystem(), "s").ok());
+    machine.executor().Post([&] { ran.set_value(); });
+    EXPECT_EQ(ran.get_future().wait_for(kEnough), std::future_status::ready);
+  }
+  machine.executor().Drain();
+  for (const auto& volume : volumes) {
+    EXPECT_TRUE(Holds(*volume, 0, kMiB, 2));
+    EXPECT_EQ(*volume->AllocatedBytes(), kMiB);
+  }
+}
+
 TEST(SnapshotConcurrencyTest, AnExchangeOfNamesTakesVolumesInTheOrderOfARollback) {
   TestMachine machine;
   machine.Mount();
