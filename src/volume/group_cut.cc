@@ -9,7 +9,9 @@ GroupCut::~GroupCut() {
   for (const auto& [inode, state] : states_) context_.views->Unpin(state.branch, state.epoch);
   if (kept_ || states_.empty()) return;
   // Nothing shows these epochs but their volumes. That does no harm; only that nobody would be told
-  // when a volume has overwritten what they hold.
+  // when a volume has overwritten what they hold. A mark is good for epochs whose end is durable: a
+  // pass that knows less takes it away. Where a sync fails there are no more writes.
+  for (const auto& [inode, state] : states_) (void)volumes_.at(inode)->Sync();
   IndexBatch batch;
   for (const auto& [inode, state] : states_) batch.PutClean(state.branch);
   if (!context_.store->index().Commit(batch).ok()) return;

@@ -66,6 +66,36 @@ class SnapshotCleaningTest : public testing::Test {
   TestMachine machine_;
 };
 
+TEST_F(SnapshotCleaningTest, AVolumeThatGoesAfterItsSnapshotLeavesNoMark) {
+  {
+    auto v = machine_.Create("v");
+    ASSERT_EQ(WriteCode(*v, 0, kMiB, 1), Code::kOk);
+    ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"v"}).ok());
+    ASSERT_EQ(WriteCode(*v, 0, kBlockSize, 2), Code::kOk);
+    ASSERT_TRUE(DeleteSnapshot(filesystem(), "s").ok());
+  }
+  Settle();
+  ASSERT_TRUE(filesystem().Unlink(kRootInode, "v", {}).ok());
+  Settle();
+  EXPECT_EQ(AllocatedBytes(), 0u);
+  ASSERT_TRUE(machine_.Close().ok());
+  EXPECT_TRUE(Marks().empty());
+}
+
+TEST_F(SnapshotCleaningTest, WhatAVolumeOverwritesAfterARefusedSnapshotComesBack) {
+  auto v = machine_.Create("v");
+  auto w = machine_.Create("w");
+  ASSERT_EQ(WriteCode(*w, 0, kMiB, 1), Code::kOk);
+  ASSERT_TRUE(TrySnapshot(filesystem(), "x", {"w"}).ok());
+  ASSERT_EQ(WriteCode(*v, 0, kMiB, 1), Code::kOk);
+  ASSERT_EQ(TrySnapshot(filesystem(), "x", {"v"}).status().code(), Code::kExists);
+  Settle();
+  ASSERT_EQ(WriteCode(*v, 0, kMiB, 2), Code::kOk);
+  ASSERT_TRUE(v->Sync().ok());
+  SettleLong();
+  EXPECT_EQ(AllocatedBytes(), 2 * kMiB);
+}
+
 TEST_F(SnapshotCleaningTest, RepairAfterATruncationChangesNothingThatAnybodySees) {
   const uint64_t size = 40 * kChunkSize;
   {
