@@ -15,6 +15,19 @@ namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
 
+uint64_t AllocatedBytes(TestMachine& machine) {
+  uint64_t bytes = 0;
+  const auto folders = machine.env().List("/store/extents");
+  for (const std::string& folder : *folders) {
+    const std::string path = "/store/extents/" + folder;
+    const auto names = machine.env().List(path);
+    for (const std::string& name : *names) {
+      bytes += machine.env().Info(path + "/" + name)->allocated_bytes;
+    }
+  }
+  return bytes;
+}
+
 class SnapshotCleaningTest : public testing::Test {
  protected:
   void SetUp() override { machine_.Mount(); }
@@ -27,18 +40,6 @@ class SnapshotCleaningTest : public testing::Test {
   void SettleLong() {
     static_cast<SteppingExecutor&>(machine_.executor()).AdvanceTime(std::chrono::minutes(10));
     Settle();
-  }
-  uint64_t AllocatedBytes() {
-    uint64_t bytes = 0;
-    const auto folders = machine_.env().List("/store/extents");
-    for (const std::string& folder : *folders) {
-      const std::string path = "/store/extents/" + folder;
-      const auto names = machine_.env().List(path);
-      for (const std::string& name : *names) {
-        bytes += machine_.env().Info(path + "/" + name)->allocated_bytes;
-      }
-    }
-    return bytes;
   }
   // The branches that a store out of use marks for cleaning.
   std::vector<uint64_t> Marks() {
@@ -77,7 +78,7 @@ TEST_F(SnapshotCleaningTest, AVolumeThatGoesAfterItsSnapshotLeavesNoMark) {
   Settle();
   ASSERT_TRUE(filesystem().Unlink(kRootInode, "v", {}).ok());
   Settle();
-  EXPECT_EQ(AllocatedBytes(), 0u);
+  EXPECT_EQ(AllocatedBytes(machine_), 0u);
   ASSERT_TRUE(machine_.Close().ok());
   EXPECT_TRUE(Marks().empty());
 }
@@ -93,7 +94,44 @@ TEST_F(SnapshotCleaningTest, WhatAVolumeOverwritesAfterARefusedSnapshotComesBack
   ASSERT_EQ(WriteCode(*v, 0, kMiB, 2), Code::kOk);
   ASSERT_TRUE(v->Sync().ok());
   SettleLong();
-  EXPECT_EQ(AllocatedBytes(), 2 * kMiB);
+  EXPECT_EQ(AllocatedBytes(machine_), 2 * kMiB);
+}
+
+TEST(SnapshotPowerTest, WhatAVolumeOverwritesAfterAPowerCutAmidASnapshotComesBack) {
+  const auto prepare = [](TestMachine& machine) {
+    machine.Mount();
+    auto v = machine.Create("v");
+    ASSERT_EQ(WriteCode(*v, 0, kMiB, 1), Code::kOk);
+    ASSERT_TRUE(v->Sync().ok());
+  };
+  uint64_t count = 0;
+  {
+    TestMachine machine;
+    prepare(machine);
+    const uint64_t before = machine.env().operation_count();
+    ASSERT_TRUE(TrySnapshot(machine.filesystem(), "s", {"v"}).ok());
+    count = machine.env().operation_count() - before;
+  }
+  ASSERT_GT(count, 0u);
+  for (uint64_t n = 1; n <= count; ++n) {
+    SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(count));
+    TestMachine machine;
+    prepare(machine);
+    machine.env().CutAtOperation(n, CutSide::kAfter);
+    (void)TrySnapshot(machine.filesystem(), "s", {"v"});
+    machine.LosePower(n);
+    machine.Mount();
+    auto v = machine.Find("v");
+    ASSERT_EQ(WriteCode(*v, 0, kMiB, 2), Code::kOk);
+    ASSERT_TRUE(v->Sync().ok());
+    if (FindPath(machine.filesystem(), ".snapshots/s").ok()) {
+      ASSERT_TRUE(DeleteSnapshot(machine.filesystem(), "s").ok());
+    }
+    for (int i = 0; i < 5; ++i) machine.RunBackground();
+    static_cast<SteppingExecutor&>(machine.executor()).AdvanceTime(std::chrono::minutes(10));
+    for (int i = 0; i < 5; ++i) machine.RunBackground();
+    EXPECT_EQ(AllocatedBytes(machine), kMiB);
+  }
 }
 
 TEST_F(SnapshotCleaningTest, RepairAfterATruncationChangesNothingThatAnybodySees) {
