@@ -369,7 +369,7 @@ TEST_F(SnapshotServiceTest, CopiesOfWholeFilesShareTheirBlocksAndOthersDoNot) {
 // first and the last volume of a group in turn. In a snapshot of all of them, what was written
 // before something that is there is there, too.
 TEST_F(SnapshotServiceTest, CausalWritersLeaveAPrefixInEverySnapshot) {
-  constexpr size_t kVolumes = 64;
+  constexpr size_t kVolumes = 48;
   constexpr size_t kWriters = 3;
   const InodeId group = MakeDirectory(kRootInode, "group", kRoot);
   std::vector<InodeId> inodes;
