@@ -5,6 +5,7 @@
 #include <map>
 #include <thread>
 
+#include "src/volume/disk_volume.h"
 #include "tests/volume/snapshot_test_util.h"
 
 namespace cairn {
@@ -252,6 +253,28 @@ TEST_F(SnapshotTest, AServerThatDiesAfterACutLosesNothingOfEitherEpoch) {
   EXPECT_TRUE(Holds(*a, 0, kBlockSize, 1));
   EXPECT_TRUE(Holds(*a, kBlockSize, 2 * kBlockSize, 2));
   EXPECT_EQ(Content(".snapshots/s/a"), std::string(2 * kBlockSize, '\1'));
+}
+
+// Somebody inside may have looked up a block of the snapshot's epoch before the volume's own newer
+// one was there.
+TEST_F(SnapshotTest, BytesAreGivenBackOnlyAfterReadersAreOut) {
+  auto a = machine_.Create("a");
+  ASSERT_EQ(WriteCode(*a, 0, kChunkSize, 1), Code::kOk);
+  Snapshot("s", {"a"});
+  ASSERT_EQ(WriteCode(*a, 0, 5 * kBlockSize, 2), Code::kOk);
+  ASSERT_TRUE(a->Sync().ok());
+  ASSERT_TRUE(DeleteSnapshot(filesystem(), "s").ok());
+  const uint64_t before = AllocatedBytes();
+  Gate& gate = dynamic_cast<DiskVolume&>(*a).gate();
+  gate.Enter();
+  std::thread cleaner([this] { Settle(); });
+  for (int i = 0; i < 40; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_EQ(AllocatedBytes(), before);
+  }
+  gate.Leave();
+  cleaner.join();
+  EXPECT_EQ(AllocatedBytes(), before - 5 * kBlockSize);
 }
 
 TEST_F(SnapshotTest, AThousandSnapshotsOfAVolumeAllHoldAndAllSpaceComesBack) {
