@@ -1,0 +1,118 @@
+// Clones, copies that become clones, and rollback: the bytes of each stay its own.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "src/volume/disk_volume.h"
+#include "tests/volume/snapshot_test_util.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+
+class CloneTest : public testing::Test {
+ protected:
+  void SetUp() override { machine_.Mount(); }
+
+  Filesystem& filesystem() { return machine_.filesystem(); }
+  InodeId Inode(const std::string& path) {
+    const auto inode = FindPath(filesystem(), path);
+    EXPECT_TRUE(inode.ok()) << path << ": " << inode.status().ToString();
+    return inode.ok() ? *inode : InodeId(0);
+  }
+  void Remount() {
+    ASSERT_TRUE(machine_.Close().ok());
+    machine_.Mount();
+  }
+  // As copy_file_range would; goes on where a call ends short.
+  void Copy(const std::string& from, const std::string& to, uint64_t offset, uint64_t length) {
+    while (length > 0) {
+      const auto done = filesystem().CopyRange(Inode(from), offset, Inode(to), offset, length);
+      ASSERT_TRUE(done.ok()) << done.status().ToString();
+      ASSERT_GT(*done, 0u);
+      offset += *done;
+      length -= *done;
+    }
+  }
+  // How much of it became shared; the rest would have to be copied.
+  uint64_t Share(const std::string& from, const std::string& to, uint64_t offset, uint64_t length) {
+    const auto done =
+        filesystem().snapshots().CloneRange(Inode(from), Inode(to), offset, length, kEnough);
+    EXPECT_TRUE(done.ok()) << done.status().ToString();
+    return done.ok() ? *done : 0;
+  }
+  void Clone(const std::string& path, const std::string& name) {
+    SnapshotOps::NewClone clone;
+    clone.files.push_back({Inode(path), ""});
+    clone.parent = kRootInode;
+    clone.name = name;
+    clone.deadline = kEnough;
+    const auto made = filesystem().snapshots().Clone(clone);
+    ASSERT_TRUE(made.ok()) << made.status().ToString();
+  }
+
+  TestMachine machine_;
+};
+
+TEST_F(CloneTest, WhoeverCommitsTheRecordBeforeASwitchIsDoneDoesSoWithTheNewSize) {
+  const auto volume = std::static_pointer_cast<DiskVolume>(machine_.Create("a"));
+  ASSERT_EQ(WriteCode(*volume, 0, 100, 1), Code::kOk);
+  GateClosure closure(volume->gate());
+  IndexBatch batch;
+  const auto switch_to = [&](uint64_t size, const Status& outcome) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+    return volume->CommitSwitch(
+        batch, [&](InodeRecord& record) { record.size = size; }, [&] { return outcome; });
+  };
+  EXPECT_EQ(switch_to(7000, Status(Code::kIo, "refused")).code(), Code::kIo);
+  EXPECT_EQ(volume->Record().size, 100u);
+  EXPECT_TRUE(switch_to(5000, Status::Ok()).ok());
+  EXPECT_EQ(volume->Record().size, 5000u);
+}
+
+TEST_F(CloneTest, ARolledBackVolumeKeepsItsSizeWhenItsModeChangesBeside) {
+  constexpr int kVolumes = 24;
+  constexpr int kRounds = 12;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string snapshot = "s" + std::to_string(round);
+    std::vector<std::string> names;
+    for (int i = 0; i < kVolumes; ++i) {
+      names.push_back("v" + std::to_string(round) + "." + std::to_string(i));
+      ASSERT_EQ(WriteCode(*machine_.Create(names.back()), 0, 5000, 1), Code::kOk);
+    }
+    ASSERT_TRUE(TrySnapshot(filesystem(), snapshot, names).ok());
+    SnapshotOps::NewRollback rollback;
+    rollback.before.name = "before-" + snapshot;
+    rollback.deadline = kEnough;
+    for (const std::string& name : names) {
+      ASSERT_TRUE(machine_.Find(name)->Truncate(100).ok());
+      rollback.items.push_back({Inode(".snapshots/" + snapshot + "/" + name), Inode(name), name});
+    }
+    auto last = machine_.Find(names.back());
+    std::atomic<bool> stop{false};
+    std::thread chmod([&] {
+      for (uint32_t i = 0; !stop && last->size() != 5000; ++i) {
+        AttributeChange change;
+        change.mode = 0600 + i % 8;
+        EXPECT_TRUE(filesystem().SetAttributes(last->inode(), change, {}).ok());
+      }
+    });
+    const auto done = filesystem().snapshots().Rollback(rollback);
+    stop = true;
+    chmod.join();
+    ASSERT_TRUE(done.ok()) << done.status().ToString();
+    EXPECT_EQ(last->size(), 5000u);
+    last.reset();
+    machine_.LoseServer();
+    machine_.Mount();
+    ASSERT_EQ(machine_.Find(names.back())->size(), 5000u) << round;
+    for (const std::string& name : names) {
+      ASSERT_TRUE(filesystem().Unlink(kRootInode, name, {}).ok());
+    }
+    machine_.RunBackground();
+  }
+}
+
+}  // namespace
+}  // namespace cairn
