@@ -307,7 +307,9 @@ class DiskVolume final : public Volume {
   std::atomic<int64_t> mtime_ns_{0};
   std::atomic<int64_t> ctime_ns_{0};
   std::atomic<bool> times_dirty_{false};
-  std::atomic<bool> changed_since_cut_{false};
+  // False only when it is known: a volume that was loaded has been written to since its last cut,
+  // or not.
+  std::atomic<bool> changed_since_cut_{true};
   std::atomic<bool> refuses_writes_{false};
   std::atomic<bool> retired_{false};
 

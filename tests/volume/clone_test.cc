@@ -114,5 +114,20 @@ TEST_F(CloneTest, ARolledBackVolumeKeepsItsSizeWhenItsModeChangesBeside) {
   }
 }
 
+TEST_F(CloneTest, APieceCopiedAfterARestartIsWhatTheSourceHoldsByThen) {
+  {
+    const auto source = machine_.Create("v");
+    machine_.Create("t");
+    ASSERT_EQ(WriteCode(*source, 0, 2 * kMiB, 1), Code::kOk);
+    ASSERT_EQ(Share("v", "t", 0, 2 * kMiB), 2 * kMiB);
+    ASSERT_EQ(WriteCode(*source, 2 * kMiB, 2 * kMiB, 2), Code::kOk);
+    ASSERT_TRUE(source->Sync().ok());
+  }
+  Remount();
+  Copy("v", "t", 2 * kMiB, 2 * kMiB);
+  EXPECT_TRUE(Holds(*machine_.Find("t"), 0, 2 * kMiB, 1));
+  EXPECT_TRUE(Holds(*machine_.Find("t"), 2 * kMiB, 2 * kMiB, 2));
+}
+
 }  // namespace
 }  // namespace cairn
