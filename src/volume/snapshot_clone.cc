@@ -18,6 +18,23 @@ std::string NameOf(const std::string& path) {
   return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
+// Whether some version of the branch, of whatever epoch, says anything about a block at or behind
+// `offset`: that it holds it, or that it is zeros.
+Result<bool> HasBlocksFrom(Index& index, BranchId branch, uint64_t offset) {
+  const ChunkIndex first = ChunkOf(offset);
+  const BlockMask behind = BlocksTouched(OffsetInChunk(offset), kChunkSize);
+  bool found = false;
+  CAIRN_RETURN_IF_ERROR(
+      index.ForEachVersion(branch, first, ChunkIndex(ChunkCount(kMaxVolumeSize)),
+                           [&](ChunkIndex chunk, Epoch, const VersionRecord& version) {
+                             BlockMask any = version.extent | version.zero;
+                             for (const auto& tombstone : version.tombstones) any |= tombstone.mask;
+                             found = (chunk == first ? any & behind : any) != 0;
+                             return !found;
+                           }));
+  return found;
+}
+
 }  // namespace
 
 Result<SnapshotOps::Source> SnapshotOps::SourceOf(InodeId inode, const GroupCut& cut) {
@@ -334,6 +351,19 @@ Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_in
   return done;
 }
 
+// Whether the branch, as it is with its volume's gate closed and nothing pending, may see what the
+// source shows from `offset` on.
+Result<bool> SnapshotOps::CanMoveEnd(const Source& source, const DiskVolume::Replacement& target,
+                                     uint64_t offset) {
+  const BranchRecord& record = target.record;
+  const bool goes_on = record.parent == source.branch && record.parent_epoch == source.epoch &&
+                       record.parent_end == offset;
+  if (!goes_on) return false;
+  // Left behind the end by a write and a truncation, it would show instead.
+  CAIRN_ASSIGN_OR_RETURN(const bool hidden, HasBlocksFrom(index(), target.branch, offset));
+  return !hidden;
+}
+
 // REQUIRES: the volume ended at range.offset a moment ago.
 Result<uint64_t> SnapshotOps::CloneToEnd(
     const Source& source, InodeId source_inode, InodeId target_inode, const Range& range,
@@ -355,6 +385,8 @@ Result<uint64_t> SnapshotOps::CloneToEnd(
   } else {
     replacement.branch = old_branch;
     CAIRN_ASSIGN_OR_RETURN(replacement.record, index().GetBranch(old_branch));
+    CAIRN_ASSIGN_OR_RETURN(const bool can_move, CanMoveEnd(source, replacement, range.offset));
+    if (!can_move) return uint64_t{0};
   }
   const uint64_t end = range.offset + range.length;
   replacement.size = end;

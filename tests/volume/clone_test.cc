@@ -129,5 +129,44 @@ TEST_F(CloneTest, APieceCopiedAfterARestartIsWhatTheSourceHoldsByThen) {
   EXPECT_TRUE(Holds(*machine_.Find("t"), 2 * kMiB, 2 * kMiB, 2));
 }
 
+TEST_F(CloneTest, PiecesOfAnUnchangedSourceAreShared) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, 4 * kMiB + 100, 1), Code::kOk);
+  machine_.Create("t");
+  ASSERT_EQ(Share("v", "t", 0, kMiB), kMiB);
+  ASSERT_EQ(Share("v", "t", kMiB, kMiB + kBlockSize), kMiB + kBlockSize);
+  ASSERT_EQ(Share("v", "t", 2 * kMiB + kBlockSize, 9 * kMiB), 2 * kMiB + 100 - kBlockSize);
+  Remount();
+  EXPECT_TRUE(Holds(*machine_.Find("t"), 0, 4 * kMiB + 100, 1));
+}
+
+TEST_F(CloneTest, WhatATruncationLeftBehindTheEndIsNotWhatTheNextPieceShows) {
+  // In the chunk of the end, and with it in the first piece.
+  for (const uint64_t end : {2 * kMiB + 64 * 1024, 2 * kMiB}) {
+    const std::string target = "t" + std::to_string(end);
+    if (!FindPath(filesystem(), "v").ok()) machine_.Create("v");
+    ASSERT_EQ(WriteCode(*machine_.Find("v"), 0, 4 * kMiB, 1), Code::kOk);
+    const auto volume = machine_.Create(target);
+    ASSERT_EQ(Share("v", target, 0, end), end);
+    ASSERT_EQ(WriteCode(*volume, end, 64 * 1024, 9), Code::kOk);
+    ASSERT_TRUE(volume->Truncate(end).ok());
+    Copy("v", target, end, kMiB);
+    EXPECT_TRUE(Holds(*volume, 0, end + kMiB, 1)) << end;
+  }
+}
+
+TEST_F(CloneTest, ZerosThatHideAParentAreNotWhatTheNextPieceShows) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, 4 * kMiB, 1), Code::kOk);
+  const auto volume = machine_.Create("t");
+  // Within a chunk, whose zeros are then said of all of it.
+  const uint64_t end = 2 * kMiB + 64 * 1024;
+  ASSERT_EQ(Share("v", "t", 0, end), end);
+  ASSERT_TRUE(volume->Truncate(2 * kMiB).ok());
+  ASSERT_TRUE(volume->Truncate(end).ok());
+  Copy("v", "t", end, kMiB);
+  EXPECT_TRUE(Holds(*volume, 0, 2 * kMiB, 1));
+  EXPECT_TRUE(Holds(*volume, 2 * kMiB, 64 * 1024, 0));
+  EXPECT_TRUE(Holds(*volume, end, kMiB, 1));
+}
+
 }  // namespace
 }  // namespace cairn
