@@ -58,6 +58,9 @@ Result<std::pair<BranchId, BranchRecord>> SnapshotOps::AddBranch(const Source& s
   BranchRecord record;
   record.parent = source.branch;
   record.parent_epoch = source.epoch;
+  // The source showed no more of anything. What it is made of may show more later, when a source
+  // that is a copy goes on being copied.
+  record.parent_end = RoundUpToBlock(source.record.size);
   record.inode = inode;
   record.trimmed_crash = parts_.context.store->crash_count();
   batch.PutBranch(branch, record);

@@ -168,5 +168,19 @@ TEST_F(CloneTest, ZerosThatHideAParentAreNotWhatTheNextPieceShows) {
   EXPECT_TRUE(Holds(*volume, end, kMiB, 1));
 }
 
+TEST_F(CloneTest, ACloneOfAHalfMadeCopyDoesNotGrowWithTheCopy) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, 4 * kMiB, 1), Code::kOk);
+  machine_.Create("t");
+  ASSERT_EQ(Share("v", "t", 0, 2 * kMiB), 2 * kMiB);
+  Clone("t", "c");
+  ASSERT_TRUE(machine_.Find("c")->Truncate(4 * kMiB).ok());
+  EXPECT_TRUE(Holds(*machine_.Find("c"), 2 * kMiB, 2 * kMiB, 0));
+  Copy("v", "t", 2 * kMiB, 2 * kMiB);
+  Remount();
+  EXPECT_TRUE(Holds(*machine_.Find("c"), 0, 2 * kMiB, 1));
+  EXPECT_TRUE(Holds(*machine_.Find("c"), 2 * kMiB, 2 * kMiB, 0));
+  EXPECT_TRUE(Holds(*machine_.Find("t"), 0, 4 * kMiB, 1));
+}
+
 }  // namespace
 }  // namespace cairn
