@@ -336,10 +336,12 @@ Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_in
   } else {
     // The next piece of what an earlier call began.
     if (record.parent == BranchId(0) || record.parent_end != offset) return uint64_t{0};
-    CAIRN_ASSIGN_OR_RETURN(const bool same,
-                           StillShows(source_inode, record.parent, record.parent_epoch));
-    if (!same) return uint64_t{0};
-    CAIRN_ASSIGN_OR_RETURN(source.record, parts_.names.Record(source_inode));
+    // The size first: what is appended in between is not in what the target sees.
+    auto now = parts_.names.Record(source_inode);
+    if (!now.ok()) return uint64_t{0};
+    source.record = std::move(*now);
+    const auto same = StillShows(source_inode, record.parent, record.parent_epoch);
+    if (!same.ok() || !*same) return uint64_t{0};
     source.branch = record.parent;
     source.epoch = record.parent_epoch;
   }

@@ -182,5 +182,27 @@ TEST_F(CloneTest, ACloneOfAHalfMadeCopyDoesNotGrowWithTheCopy) {
   EXPECT_TRUE(Holds(*machine_.Find("t"), 0, 4 * kMiB, 1));
 }
 
+// Beside the pieces the source grows: what the target becomes are bytes that the source had.
+TEST_F(CloneTest, APieceBesideAnAppendShowsNoZeros) {
+  constexpr int kRounds = 300;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string from = "v" + std::to_string(round);
+    const std::string to = "t" + std::to_string(round);
+    const auto source = machine_.Create(from);
+    const auto target = machine_.Create(to);
+    ASSERT_EQ(WriteCode(*source, 0, 4 * kBlockSize, 1), Code::kOk);
+    ASSERT_EQ(Share(from, to, 0, 2 * kBlockSize), 2 * kBlockSize);
+    std::atomic<bool> begun{false};
+    std::thread append([&] {
+      begun = true;
+      EXPECT_EQ(WriteCode(*source, 4 * kBlockSize, 4 * kBlockSize, 1), Code::kOk);
+    });
+    while (!begun) std::this_thread::yield();
+    const uint64_t done = Share(from, to, 2 * kBlockSize, 6 * kBlockSize);
+    append.join();
+    ASSERT_TRUE(Holds(*target, 0, 2 * kBlockSize + done, 1)) << round;
+  }
+}
+
 }  // namespace
 }  // namespace cairn
