@@ -204,5 +204,19 @@ TEST_F(CloneTest, APieceBesideAnAppendShowsNoZeros) {
   }
 }
 
+TEST_F(CloneTest, ADiffFromAHalfMadeCopyHasTheRestOfIt) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, 4 * kMiB, 1), Code::kOk);
+  machine_.Create("t");
+  ASSERT_EQ(Share("v", "t", 0, 2 * kMiB), 2 * kMiB);
+  ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"t"}).ok());
+  Copy("v", "t", 2 * kMiB, 2 * kMiB);
+  const auto diff = filesystem().snapshots().Diff(Inode(".snapshots/s/t"), Inode("t"), 0, 100);
+  ASSERT_TRUE(diff.ok()) << diff.status().ToString();
+  ASSERT_EQ(diff->ranges.size(), 1u);
+  EXPECT_EQ(diff->ranges[0].offset, 2 * kMiB);
+  EXPECT_EQ(diff->ranges[0].length, 2 * kMiB);
+  EXPECT_FALSE(diff->ranges[0].hole);
+}
+
 }  // namespace
 }  // namespace cairn
