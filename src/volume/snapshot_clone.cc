@@ -330,9 +330,10 @@ Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_in
   Source source;
   GroupCut source_cut(parts_.context, parts_.table);
   if (offset == 0) {
+    // One that cannot be cut, because it takes no writes for example, can be read all the same.
     auto cut = CutForCopy(source_inode, source_cut, deadline);
-    if (cut.status().code() == Code::kDeadline) return uint64_t{0};
-    CAIRN_ASSIGN_OR_RETURN(source, std::move(cut));
+    if (!cut.ok()) return uint64_t{0};
+    source = std::move(*cut);
   } else {
     // The next piece of what an earlier call began.
     if (record.parent == BranchId(0) || record.parent_end != offset) return uint64_t{0};

@@ -218,5 +218,15 @@ TEST_F(CloneTest, ADiffFromAHalfMadeCopyHasTheRestOfIt) {
   EXPECT_FALSE(diff->ranges[0].hole);
 }
 
+TEST_F(CloneTest, AVolumeThatTakesNoWritesCanStillBeCopied) {
+  const auto source = machine_.Create("v");
+  ASSERT_EQ(WriteCode(*source, 0, 2 * kMiB, 1), Code::kOk);
+  const auto target = machine_.Create("t");
+  static_cast<DiskVolume&>(*source).Poison(Status(Code::kIo, "a test"));
+  ASSERT_EQ(WriteCode(*source, 0, 1, 1), Code::kReadOnly);
+  Copy("v", "t", 0, 2 * kMiB);
+  EXPECT_TRUE(Holds(*target, 0, 2 * kMiB, 1));
+}
+
 }  // namespace
 }  // namespace cairn
