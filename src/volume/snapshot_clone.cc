@@ -365,6 +365,15 @@ Result<bool> SnapshotOps::CanMoveEnd(const Source& source, const DiskVolume::Rep
   const bool goes_on = record.parent == source.branch && record.parent_epoch == source.epoch &&
                        record.parent_end == offset;
   if (!goes_on) return false;
+  // Who looks through the same record, having seen the volume when it was longer, would see the new
+  // bytes where there were zeros. In this order: what a pin is for is in the index before it goes.
+  if (parts_.context.views->IsPinned(target.branch)) return false;
+  bool viewed = false;
+  CAIRN_RETURN_IF_ERROR(index().ForEachView(target.branch, [&](const View&) {
+    viewed = true;
+    return false;
+  }));
+  if (viewed) return false;
   // Left behind the end by a write and a truncation, it would show instead.
   CAIRN_ASSIGN_OR_RETURN(const bool hidden, HasBlocksFrom(index(), target.branch, offset));
   return !hidden;

@@ -228,5 +228,20 @@ TEST_F(CloneTest, AVolumeThatTakesNoWritesCanStillBeCopied) {
   EXPECT_TRUE(Holds(*target, 0, 2 * kMiB, 1));
 }
 
+TEST_F(CloneTest, AViewOfTheCopyThatSawZerosBehindItsEndGoesOnToSeeThem) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, 4 * kMiB, 1), Code::kOk);
+  const auto volume = machine_.Create("t");
+  ASSERT_EQ(Share("v", "t", 0, 2 * kMiB), 2 * kMiB);
+  ASSERT_TRUE(volume->Truncate(4 * kMiB).ok());
+  Clone("t", "c");
+  ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"t"}).ok());
+  ASSERT_TRUE(volume->Truncate(2 * kMiB).ok());
+  Copy("v", "t", 2 * kMiB, 2 * kMiB);
+  EXPECT_TRUE(Holds(*volume, 0, 4 * kMiB, 1));
+  for (const std::string path : {"c", ".snapshots/s/t"}) {
+    EXPECT_TRUE(Holds(*FindVolumeAt(filesystem(), path), 2 * kMiB, 2 * kMiB, 0)) << path;
+  }
+}
+
 }  // namespace
 }  // namespace cairn
