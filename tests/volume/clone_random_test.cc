@@ -42,6 +42,11 @@ class RandomClones {
   std::string AnyOf(const std::map<std::string, std::string>& files) {
     return std::next(files.begin(), static_cast<int64_t>(Below(files.size())))->first;
   }
+  // For a while mostly the same one, so that much comes together.
+  std::string AnyLive() {
+    if (!live_.contains(focus_) || Chance(20)) focus_ = AnyOf(live_);
+    return Chance(4) ? AnyOf(live_) : focus_;
+  }
   Filesystem& filesystem() { return machine_.filesystem(); }
   InodeId Inode(const std::string& path) {
     const auto inode = FindPath(filesystem(), path);
@@ -56,10 +61,10 @@ class RandomClones {
       case 0:
       case 1:
       case 2:
-        return Write(AnyOf(live_));
+        return Write(AnyLive());
       case 3:
       case 4:
-        return Truncate(AnyOf(live_));
+        return Truncate(AnyLive());
       case 5:
         return Snapshot();
       case 6:
@@ -94,7 +99,9 @@ class RandomClones {
     std::fill_n(content.begin() + static_cast<int64_t>(offset), length, stamp);
   }
   void Truncate(const std::string& name) {
-    const uint64_t size = AnyOffset(kMost);
+    const auto copied = begun_.find(name);
+    const bool to_go_on = copied != begun_.end() && copied->second.end < kMost && !Chance(3);
+    const uint64_t size = to_go_on ? copied->second.end : AnyOffset(kMost);
     Trace("truncate " + name + " " + std::to_string(size));
     ASSERT_TRUE(machine_.Find(name)->Truncate(size).ok());
     live_[name].resize(size);
@@ -170,12 +177,18 @@ class RandomClones {
   }
   // In pieces to the end, or not quite, as it comes.
   void Copy() {
-    const bool from_snapshot = !taken_.empty() && Chance(3);
-    const std::string source = AnyOf(from_snapshot ? taken_ : live_);
-    const std::string target = AnyOf(live_);
+    bool from_snapshot = !taken_.empty() && !Chance(4);
+    std::string source = AnyOf(from_snapshot ? taken_ : live_);
+    const std::string target = AnyLive();
+    const auto begun = begun_.find(target);
+    if (begun != begun_.end() && !Chance(3)) {
+      source = begun->second.source;
+      from_snapshot = taken_.contains(source);
+      if (!from_snapshot && !live_.contains(source)) return;
+    }
     if (source == target) return;
     const std::string bytes = from_snapshot ? taken_[source] : live_[source];
-    if (Chance(3)) {
+    if (Chance(5)) {
       Trace("empty " + target);
       ASSERT_TRUE(machine_.Find(target)->Truncate(0).ok());
       live_[target].clear();
@@ -189,12 +202,14 @@ class RandomClones {
                                                       kEnough);
       ASSERT_TRUE(done.ok()) << done.status().ToString();
       if (offset > 0) ++(*done > 0 ? shared_ : copied_);
-      if (*done == 0) {
+      const bool is_shared = *done > 0;
+      if (!is_shared) {
         done = filesystem().CopyRange(Inode(source), offset, Inode(target), offset, length);
         ASSERT_TRUE(done.ok()) << done.status().ToString();
       }
       live_[target] += bytes.substr(offset, *done);
-      if (Chance(4)) return;
+      if (is_shared) begun_[target] = {source, live_[target].size()};
+      if (Chance(2)) return;
     }
   }
   void Diff() {
@@ -238,13 +253,20 @@ class RandomClones {
   TestMachine machine_;
   std::map<std::string, std::string> live_;
   std::map<std::string, std::string> taken_;  // by path
+  // Where the last piece of a copy ended: truncated to that, a target may go on with the next one.
+  struct Begun {
+    std::string source;
+    uint64_t end = 0;
+  };
+  std::map<std::string, Begun> begun_;
+  std::string focus_;
   int count_ = 0;
   std::string trace_;
 };
 
 TEST(CloneRandomTest, EachFileHasItsOwnBytesWhoeverSharesThem) {
   const char* const asked = std::getenv("CAIRN_ROUNDS");
-  const int rounds = asked != nullptr ? std::atoi(asked) : 15;
+  const int rounds = asked != nullptr ? std::atoi(asked) : 60;
   int shared = 0;
   int copied = 0;
   for (int round = 0; round < rounds && !HasFailure(); ++round) {
