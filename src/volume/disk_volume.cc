@@ -166,18 +166,20 @@ Status DiskVolume::CommitRecord(IndexBatch& batch,
   return CommitRecordBy(batch, change, [&] { return context_.store->index().Commit(batch); });
 }
 
-Status DiskVolume::CommitRecordBy(IndexBatch& batch,
-                                  const std::function<void(InodeRecord&)>& change,
-                                  const std::function<Status()>& commit) {
+Status DiskVolume::CommitChange(IndexBatch& batch, const RecordChange& change,
+                                const std::function<Status()>& commit) {
   MutexLock commit_lock(commit_mu_);
   if (retired_.load()) return Status(Code::kStale, "the volume is gone");
   const InodeRecord before = Record();
   InodeRecord record = before;
-  change(record);
+  change.apply(record);
   batch.PutInode(inode_, record);
   CAIRN_RETURN_IF_ERROR(commit());
   MutexLock lock(record_mu_);
   record_ = record;
+  // With the branch: a commit that waited for this one must not put the old size beside the new
+  // branch.
+  if (change.sets_size) size_.store(record.size, std::memory_order_release);
   // Writes that went on meanwhile have moved the times; only what was asked for is set.
   int64_t expected = before.mtime_ns;
   if (record.mtime_ns != expected) {

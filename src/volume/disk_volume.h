@@ -65,7 +65,9 @@ class DiskVolume final : public Volume {
   Status CommitRecord(IndexBatch& batch, const std::function<void(InodeRecord&)>& change);
   // The same with a commit of the caller's, e.g. one that brings in a second volume's record.
   Status CommitRecordBy(IndexBatch& batch, const std::function<void(InodeRecord&)>& change,
-                        const std::function<Status()>& commit);
+                        const std::function<Status()>& commit) {
+    return CommitChange(batch, {change, false}, commit);
+  }
   // Writes out times that changed since the record was last written, if any.
   Status SyncTimes();
   Result<uint64_t> AllocatedBytes() { return extents_.AllocatedBytes(); }
@@ -112,9 +114,12 @@ class DiskVolume final : public Volume {
   // REQUIRES: everything was synced with the gate closed, and the journal holds nothing of this
   // volume.
   void Switch(Replacement replacement) CAIRN_REQUIRES(gate_);
-  // CommitRecordBy whose `change` may set size and branch. REQUIRES: Switch follows.
+  // CommitRecordBy whose `change` may set size and branch; whoever commits the record next, before
+  // Switch even, does so with both. REQUIRES: Switch follows.
   Status CommitSwitch(IndexBatch& batch, const std::function<void(InodeRecord&)>& change,
-                      const std::function<Status()>& commit) CAIRN_REQUIRES(gate_);
+                      const std::function<Status()>& commit) CAIRN_REQUIRES(gate_) {
+    return CommitChange(batch, {change, true}, commit);
+  }
   bool is_snapshot() const { return is_snapshot_; }
   // A commit that decides over this volume failed and may be durable all the same.
   void Poison(const Status& why);
@@ -272,6 +277,13 @@ class DiskVolume final : public Volume {
   Status CommitPending(const Lineage::Level& head, const PendingIndex::Epochs& epochs,
                        bool with_record, IndexBatch& batch);
   InodeRecord RecordLocked() CAIRN_REQUIRES(record_mu_);
+  struct RecordChange {
+    const std::function<void(InodeRecord&)>& apply;
+    bool sets_size = false;
+  };
+  // disk_volume.cc
+  Status CommitChange(IndexBatch& batch, const RecordChange& change,
+                      const std::function<Status()>& commit);
 
   void SwitchHoldingSlot(Replacement replacement) CAIRN_REQUIRES(gate_);
 
@@ -295,7 +307,9 @@ class DiskVolume final : public Volume {
   std::atomic<int64_t> mtime_ns_{0};
   std::atomic<int64_t> ctime_ns_{0};
   std::atomic<bool> times_dirty_{false};
-  std::atomic<bool> changed_since_cut_{false};
+  // False only when it is known: a volume that was loaded has been written to since its last cut,
+  // or not.
+  std::atomic<bool> changed_since_cut_{true};
   std::atomic<bool> refuses_writes_{false};
   std::atomic<bool> retired_{false};
 

@@ -18,6 +18,23 @@ std::string NameOf(const std::string& path) {
   return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
+// Whether some version of the branch, of whatever epoch, says anything about a block at or behind
+// `offset`: that it holds it, or that it is zeros.
+Result<bool> HasBlocksFrom(Index& index, BranchId branch, uint64_t offset) {
+  const ChunkIndex first = ChunkOf(offset);
+  const BlockMask behind = BlocksTouched(OffsetInChunk(offset), kChunkSize);
+  bool found = false;
+  CAIRN_RETURN_IF_ERROR(
+      index.ForEachVersion(branch, first, ChunkIndex(ChunkCount(kMaxVolumeSize)),
+                           [&](ChunkIndex chunk, Epoch, const VersionRecord& version) {
+                             BlockMask any = version.extent | version.zero;
+                             for (const auto& tombstone : version.tombstones) any |= tombstone.mask;
+                             found = (chunk == first ? any & behind : any) != 0;
+                             return !found;
+                           }));
+  return found;
+}
+
 }  // namespace
 
 Result<SnapshotOps::Source> SnapshotOps::SourceOf(InodeId inode, const GroupCut& cut) {
@@ -41,6 +58,9 @@ Result<std::pair<BranchId, BranchRecord>> SnapshotOps::AddBranch(const Source& s
   BranchRecord record;
   record.parent = source.branch;
   record.parent_epoch = source.epoch;
+  // The source showed no more of anything. What it is made of may show more later, when a source
+  // that is a copy goes on being copied.
+  record.parent_end = RoundUpToBlock(source.record.size);
   record.inode = inode;
   record.trimmed_crash = parts_.context.store->crash_count();
   batch.PutBranch(branch, record);
@@ -310,16 +330,19 @@ Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_in
   Source source;
   GroupCut source_cut(parts_.context, parts_.table);
   if (offset == 0) {
+    // One that cannot be cut, because it takes no writes for example, can be read all the same.
     auto cut = CutForCopy(source_inode, source_cut, deadline);
-    if (cut.status().code() == Code::kDeadline) return uint64_t{0};
-    CAIRN_ASSIGN_OR_RETURN(source, std::move(cut));
+    if (!cut.ok()) return uint64_t{0};
+    source = std::move(*cut);
   } else {
     // The next piece of what an earlier call began.
     if (record.parent == BranchId(0) || record.parent_end != offset) return uint64_t{0};
-    CAIRN_ASSIGN_OR_RETURN(const bool same,
-                           StillShows(source_inode, record.parent, record.parent_epoch));
-    if (!same) return uint64_t{0};
-    CAIRN_ASSIGN_OR_RETURN(source.record, parts_.names.Record(source_inode));
+    // The size first: what is appended in between is not in what the target sees.
+    auto now = parts_.names.Record(source_inode);
+    if (!now.ok()) return uint64_t{0};
+    source.record = std::move(*now);
+    const auto same = StillShows(source_inode, record.parent, record.parent_epoch);
+    if (!same.ok() || !*same) return uint64_t{0};
     source.branch = record.parent;
     source.epoch = record.parent_epoch;
   }
@@ -332,6 +355,28 @@ Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_in
                                                          {offset, length}, deadline));
   if (done > 0) source_cut.Keep();
   return done;
+}
+
+// Whether the branch, as it is with its volume's gate closed and nothing pending, may see what the
+// source shows from `offset` on.
+Result<bool> SnapshotOps::CanMoveEnd(const Source& source, const DiskVolume::Replacement& target,
+                                     uint64_t offset) {
+  const BranchRecord& record = target.record;
+  const bool goes_on = record.parent == source.branch && record.parent_epoch == source.epoch &&
+                       record.parent_end == offset;
+  if (!goes_on) return false;
+  // Who looks through the same record, having seen the volume when it was longer, would see the new
+  // bytes where there were zeros. In this order: what a pin is for is in the index before it goes.
+  if (parts_.context.views->IsPinned(target.branch)) return false;
+  bool viewed = false;
+  CAIRN_RETURN_IF_ERROR(index().ForEachView(target.branch, [&](const View&) {
+    viewed = true;
+    return false;
+  }));
+  if (viewed) return false;
+  // Left behind the end by a write and a truncation, it would show instead.
+  CAIRN_ASSIGN_OR_RETURN(const bool hidden, HasBlocksFrom(index(), target.branch, offset));
+  return !hidden;
 }
 
 // REQUIRES: the volume ended at range.offset a moment ago.
@@ -355,6 +400,8 @@ Result<uint64_t> SnapshotOps::CloneToEnd(
   } else {
     replacement.branch = old_branch;
     CAIRN_ASSIGN_OR_RETURN(replacement.record, index().GetBranch(old_branch));
+    CAIRN_ASSIGN_OR_RETURN(const bool can_move, CanMoveEnd(source, replacement, range.offset));
+    if (!can_move) return uint64_t{0};
   }
   const uint64_t end = range.offset + range.length;
   replacement.size = end;

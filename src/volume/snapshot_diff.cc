@@ -11,9 +11,17 @@ namespace {
 // Where the blocks of one chunk lie: pieces with disjoint masks.
 using Pieces = std::vector<LowerPiece>;
 
-Pieces PiecesOf(ChunkLeaf& leaf, ChunkIndex chunk) {
+// Of a volume of `size` bytes. Its branch may see more of a parent, when its volume went on being
+// made a copy after a snapshot.
+Pieces PiecesOf(ChunkLeaf& leaf, ChunkIndex chunk, uint64_t size) {
+  const uint64_t start = ChunkStart(chunk);
   Pieces pieces;
-  for (const LowerPiece piece : leaf.Lower(chunk)) pieces.push_back(piece);
+  if (size <= start) return pieces;
+  const BlockMask inside = BlocksTouched(0, std::min(size - start, kChunkSize));
+  for (LowerPiece piece : leaf.Lower(chunk)) {
+    piece.mask &= inside;
+    if (piece.mask != 0) pieces.push_back(piece);
+  }
   return pieces;
 }
 
@@ -107,8 +115,8 @@ Result<DiffPage> SnapshotOps::Diff(InodeId from, InodeId to, uint64_t offset, si
     CAIRN_RETURN_IF_ERROR(older.LoadLeaf(index(), number, {}, older_leaf));
     const ChunkIndex stop(std::min((number + 1) * ChunkLeaf::kChunks, end.value()));
     for (; chunk < stop && page.ranges.size() <= most; chunk = chunk.Next()) {
-      const Pieces now = PiecesOf(newer_leaf, chunk);
-      const BlockMask differs = ~Same(PiecesOf(older_leaf, chunk), now);
+      const Pieces now = PiecesOf(newer_leaf, chunk, to_record.size);
+      const BlockMask differs = ~Same(PiecesOf(older_leaf, chunk, from_record.size), now);
       const BlockMask data = Data(now);
       for (uint64_t block = 0; block < kBlocksPerChunk;) {
         const BlockMask bit = BlockRange(block, 1);
@@ -152,7 +160,8 @@ Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
     ChunkLeaf leaf;
     CAIRN_RETURN_IF_ERROR(lineage.LoadLeaf(index(), number, {}, leaf));
     for (uint64_t i = 0; i < ChunkLeaf::kChunks; ++i) {
-      const BlockMask data = Data(PiecesOf(leaf, ChunkIndex(number * ChunkLeaf::kChunks + i)));
+      const ChunkIndex at(number * ChunkLeaf::kChunks + i);
+      const BlockMask data = Data(PiecesOf(leaf, at, record.size));
       sizes.mapped_bytes += static_cast<uint64_t>(std::popcount(data)) * kBlockSize;
     }
     chunk = ChunkIndex((number + 1) * ChunkLeaf::kChunks);

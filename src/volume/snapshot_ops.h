@@ -160,6 +160,8 @@ class SnapshotOps {
     uint64_t offset = 0;
     uint64_t length = 0;
   };
+  Result<bool> CanMoveEnd(const Source& source, const DiskVolume::Replacement& target,
+                          uint64_t offset);
   Result<uint64_t> CloneToEnd(const Source& source, InodeId source_inode, InodeId target_inode,
                               const Range& range, std::chrono::milliseconds deadline);
   Result<Lineage> LineageOf(InodeId inode, InodeRecord& record);

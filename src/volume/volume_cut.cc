@@ -41,11 +41,6 @@ void DiskVolume::LetReadersOut(BranchId branch, const std::vector<Epoch>& remove
   }
 }
 
-Status DiskVolume::CommitSwitch(IndexBatch& batch, const std::function<void(InodeRecord&)>& change,
-                                const std::function<Status()>& commit) {
-  return CommitRecordBy(batch, change, commit);
-}
-
 void DiskVolume::Switch(Replacement replacement) {
   const SyncSlot slot(*this);
   seals_.ForgetAll();
@@ -54,7 +49,6 @@ void DiskVolume::Switch(Replacement replacement) {
 
 void DiskVolume::SwitchHoldingSlot(Replacement replacement) {
   map_.Clear();
-  size_.store(replacement.size);
   {
     MutexLock lock(pending_mu_);
     pending_.Clear();
