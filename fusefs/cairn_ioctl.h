@@ -48,6 +48,9 @@ extern "C" {
 #define CAIRN_STATUS_ENCRYPTED (1u << 1)
 #define CAIRN_STATUS_POISONED (1u << 2) /* read-only until the next mount: a sync failed */
 #define CAIRN_STATUS_READ_ONLY (1u << 3)
+/* in: find shared_bytes and warm_bytes of a volume out by going through its index, which takes
+ * time; of a directory they are not counted */
+#define CAIRN_STATUS_COUNT (1u << 31)
 
 #define CAIRN_ERROR_SIZE 256
 #define CAIRN_REASON_SIZE 512
@@ -59,7 +62,7 @@ extern "C" {
 
 struct cairn_ioc_status {
   __u32 version; /* in: CAIRN_IOC_VERSION */
-  __u32 flags;   /* out, as all below: CAIRN_STATUS_* */
+  __u32 flags;   /* in: CAIRN_STATUS_COUNT or 0; out, as all below: the others */
   __aligned_u64 inode;
   __aligned_u64 size;                /* bytes, as stat shows */
   __aligned_u64 warm_bytes;          /* held in the warm tier */
@@ -174,19 +177,17 @@ struct cairn_ioc_diff {
   char error[CAIRN_REASON_SIZE];
 };
 
-#define CAIRN_SNAPSHOT_DELETING 1u
-
 /* What is known of the snapshot whose directory (or a member) the descriptor is of. */
 struct cairn_ioc_snapshot_show {
   __u32 version; /* in */
-  __u32 flags;   /* out, as all below: CAIRN_SNAPSHOT_* */
-  __aligned_u64 inode;
+  __u32 flags;   /* in: 0 */
+  __aligned_u64 inode; /* out, as all below: of its directory */
   __aligned_s64 created_ns;
   __aligned_u64 members;
-  __aligned_u64 size;            /* of all members, bytes */
-  __aligned_u64 exclusive_bytes; /* that deleting it would give back */
-  __aligned_u64 shared_bytes;    /* that volumes or other snapshots use as well */
-  __aligned_u64 reserved[8];
+  __aligned_u64 size; /* of all members, bytes */
+  __u32 uid;          /* who asked for it, and may delete it */
+  __u32 gid;
+  __aligned_u64 reserved[9];
   char name[CAIRN_NAME_SIZE];
   char token[CAIRN_TOKEN_SIZE];
   char description[CAIRN_DESCRIPTION_SIZE];
@@ -197,9 +198,9 @@ struct cairn_ioc_snapshot_show {
 struct cairn_ioc_member {
   __aligned_u64 inode;  /* of the member */
   __aligned_u64 volume; /* of the volume that it was taken of */
-  __aligned_u64 size;
-  __aligned_u64 exclusive_bytes;
-  __aligned_u64 shared_bytes;
+  __aligned_u64 size;            /* bytes, as all below */
+  __aligned_u64 exclusive_bytes; /* that deleting the member alone would give back */
+  __aligned_u64 shared_bytes;    /* that its volume, clones or other snapshots need as well */
   __u32 path_offset; /* of its path in `paths`, as it was below the mount's root */
   __u32 flags;       /* 0 */
 };
@@ -207,12 +208,15 @@ struct cairn_ioc_member {
 #define CAIRN_MEMBER_COUNT 128
 #define CAIRN_MEMBER_PATHS 8192
 
+/* in: find exclusive_bytes and shared_bytes out, which takes time; else both are 0 */
+#define CAIRN_MEMBERS_COUNT 1u
+
 /*
- * The members of a snapshot. Ask with cookie 0, then with next_cookie as long as that is not 0.
+ * The members of a snapshot, by path. Ask with cookie 0, then with next_cookie as long as that is not 0.
  */
 struct cairn_ioc_snapshot_members {
   __u32 version;             /* in */
-  __u32 flags;               /* in: 0 */
+  __u32 flags;               /* in: CAIRN_MEMBERS_* */
   __aligned_u64 cookie;      /* in */
   __aligned_u64 next_cookie; /* out, as all below */
   __u32 count;               /* of `members` */
