@@ -121,10 +121,10 @@ struct cairn_ioc_snapshot_delete {
  * be allowed to write each of the volumes. Open files see the new content.
  */
 struct cairn_ioc_snapshot_rollback {
-  __u32 version; /* in */
-  __u32 flags;   /* in: 0 */
-  __aligned_u64 members;          /* out, as all below: how many volumes were rolled back */
-  __aligned_u64 kept_inode;       /* of the directory of the snapshot that keeps the old state */
+  __u32 version;            /* in */
+  __u32 flags;              /* in: 0 */
+  __aligned_u64 members;    /* out, as all below: how many volumes were rolled back */
+  __aligned_u64 kept_inode; /* of the directory of the snapshot that keeps the old state */
   char kept_name[CAIRN_NAME_SIZE];
   __aligned_u64 reserved[8];
   char error[CAIRN_REASON_SIZE];
@@ -179,8 +179,8 @@ struct cairn_ioc_diff {
 
 /* What is known of the snapshot whose directory (or a member) the descriptor is of. */
 struct cairn_ioc_snapshot_show {
-  __u32 version; /* in */
-  __u32 flags;   /* in: 0 */
+  __u32 version;       /* in */
+  __u32 flags;         /* in: 0 */
   __aligned_u64 inode; /* out, as all below: of its directory */
   __aligned_s64 created_ns;
   __aligned_u64 members;
@@ -196,13 +196,13 @@ struct cairn_ioc_snapshot_show {
 };
 
 struct cairn_ioc_member {
-  __aligned_u64 inode;  /* of the member */
-  __aligned_u64 volume; /* of the volume that it was taken of */
+  __aligned_u64 inode;           /* of the member */
+  __aligned_u64 volume;          /* of the volume that it was taken of */
   __aligned_u64 size;            /* bytes, as all below */
   __aligned_u64 exclusive_bytes; /* that deleting the member alone would give back */
   __aligned_u64 shared_bytes;    /* that its volume, clones or other snapshots need as well */
-  __u32 path_offset; /* of its path in `paths`, as it was below the mount's root */
-  __u32 flags;       /* 0 */
+  __u32 path_offset;             /* of its path in `paths`, as it was below the mount's root */
+  __u32 flags;                   /* 0 */
 };
 
 #define CAIRN_MEMBER_COUNT 128
@@ -212,7 +212,8 @@ struct cairn_ioc_member {
 #define CAIRN_MEMBERS_COUNT 1u
 
 /*
- * The members of a snapshot, by path. Ask with cookie 0, then with next_cookie as long as that is not 0.
+ * The members of a snapshot, by path. Ask with cookie 0, then with next_cookie as long as that is
+ * not 0.
  */
 struct cairn_ioc_snapshot_members {
   __u32 version;             /* in */

@@ -91,9 +91,8 @@ void Invalidator::Run() noexcept {
 
 void Invalidator::Notify(const Invalidation& invalidation) noexcept {
   for (const auto& [parent, name] : invalidation.names) {
-    const fuse_notify_inval_entry_out out{.parent = parent.value(),
-                                          .namelen = static_cast<uint32_t>(name.size()),
-                                          .flags = 0};
+    const fuse_notify_inval_entry_out out{
+        .parent = parent.value(), .namelen = static_cast<uint32_t>(name.size()), .flags = 0};
     // With the NUL that `namelen` does not count.
     Send(FUSE_NOTIFY_INVAL_ENTRY, BytesOf(out),
          std::as_bytes(std::span(name.c_str(), name.size() + 1)));

@@ -1,5 +1,5 @@
-// How an ioctl is carried out: takes the caller's structure, checks its version, lets a handler work
-// on it, and sends it back, with the reason in it when the handler failed.
+// How an ioctl is carried out: takes the caller's structure, checks its version, lets a handler
+// work on it, and sends it back, with the reason in it when the handler failed.
 #ifndef CAIRN_FUSEFS_IOCTL_CALL_H_
 #define CAIRN_FUSEFS_IOCTL_CALL_H_
 

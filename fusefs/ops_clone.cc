@@ -27,9 +27,9 @@ Status IoctlDiff(const Request& request, InodeId inode, cairn_ioc_diff& argument
   CAIRN_RETURN_IF_ERROR(CheckReach(request.filesystem(), caller, other));
   CAIRN_ASSIGN_OR_RETURN(const Attributes from, request.filesystem().GetAttributes(inode));
   CAIRN_ASSIGN_OR_RETURN(const Attributes to, request.filesystem().GetAttributes(other));
-  CAIRN_ASSIGN_OR_RETURN(const DiffPage page,
-                         request.edge().snapshots().Diff(inode, other, offset, CAIRN_DIFF_EXTENTS,
-                                                         caller));
+  CAIRN_ASSIGN_OR_RETURN(
+      const DiffPage page,
+      request.edge().snapshots().Diff(inode, other, offset, CAIRN_DIFF_EXTENTS, caller));
   argument = {};
   argument.version = CAIRN_IOC_VERSION;
   argument.other = other.value();
@@ -53,14 +53,12 @@ Status MakeClone(const Request& request, const CloneRequest& wanted, __u64& inod
                  Invalidation& changed) {
   const Caller caller = CallerWithGroups(request);
   Filesystem& filesystem = request.filesystem();
-  CAIRN_ASSIGN_OR_RETURN(const Attributes parent,
-                         filesystem.GetAttributes(wanted.target_parent));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem.GetAttributes(wanted.target_parent));
   if (!ModeAllows(caller, parent, kSearch)) {
     return Status(Code::kAccess, "the directory for the clone does not let you in");
   }
   CAIRN_RETURN_IF_ERROR(CheckReach(filesystem, caller, wanted.target_parent));
-  CAIRN_ASSIGN_OR_RETURN(const CloneResult made,
-                         request.edge().snapshots().Clone(wanted, caller));
+  CAIRN_ASSIGN_OR_RETURN(const CloneResult made, request.edge().snapshots().Clone(wanted, caller));
   inode = made.inode.value();
   volumes = made.volume_count;
   changed.names.push_back({wanted.target_parent, wanted.target_name});

@@ -37,9 +37,8 @@ Result<SnapshotRequest> TakeRequest(const cairn_ioc_snapshot_create& argument) {
   CAIRN_ASSIGN_OR_RETURN(wanted.token, TakeIoctlText("the token", argument.token));
   CAIRN_ASSIGN_OR_RETURN(wanted.description,
                          TakeIoctlText("the description", argument.description));
-  CAIRN_ASSIGN_OR_RETURN(
-      const std::vector<std::string> filters,
-      TakeIoctlList("the filters", argument.filters, sizeof(argument.filters)));
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> filters,
+                         TakeIoctlList("the filters", argument.filters, sizeof(argument.filters)));
   for (const std::string& filter : filters) {
     CAIRN_RETURN_IF_ERROR(AddFilter(filter, wanted.exclude_globs, wanted.exclude_roles));
   }

@@ -69,8 +69,7 @@ Status IoctlSnapshotMembers(const Request& request, InodeId inode,
     std::memcpy(argument.paths + path_bytes, member.path.c_str(), path_size);
     path_bytes += path_size;
     if (!counts) continue;
-    CAIRN_ASSIGN_OR_RETURN(const VolumeSizes sizes,
-                           request.edge().snapshots().Sizes(member.inode));
+    CAIRN_ASSIGN_OR_RETURN(const VolumeSizes sizes, request.edge().snapshots().Sizes(member.inode));
     out.exclusive_bytes = sizes.exclusive_bytes;
     out.shared_bytes = sizes.shared_bytes;
   }

@@ -44,8 +44,7 @@ Result<InodeId> Walk(const Request& request, InodeId source, const TargetPath& p
 Status StartClone(const Request& request, InodeId inode, std::string_view value,
                   Invalidation& changed) {
   CAIRN_ASSIGN_OR_RETURN(const CloneTrigger trigger, ParseCloneTrigger(value));
-  CAIRN_ASSIGN_OR_RETURN(TargetPath path,
-                         ParseTargetPath(trigger.to, request.edge().mountpoint()));
+  CAIRN_ASSIGN_OR_RETURN(TargetPath path, ParseTargetPath(trigger.to, request.edge().mountpoint()));
   CloneRequest wanted;
   wanted.source = inode;
   CAIRN_ASSIGN_OR_RETURN(wanted.target_parent, Walk(request, inode, path));
@@ -57,9 +56,7 @@ Status StartClone(const Request& request, InodeId inode, std::string_view value,
 
 }  // namespace
 
-bool IsTrigger(std::string_view name) {
-  return name == kSnapshotTrigger || name == kCloneTrigger;
-}
+bool IsTrigger(std::string_view name) { return name == kSnapshotTrigger || name == kCloneTrigger; }
 
 Status PullTrigger(const Request& request, InodeId inode, std::string_view name,
                    std::string_view value) {

@@ -52,10 +52,7 @@ Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
 }
 
 Server::Server(Edge& edge, UniqueFd fuse_fd, bool resend)
-    : edge_(edge),
-      fuse_fd_(std::move(fuse_fd)),
-      resend_(resend),
-      invalidator_(fuse_fd_.get()) {
+    : edge_(edge), fuse_fd_(std::move(fuse_fd)), resend_(resend), invalidator_(fuse_fd_.get()) {
   edge_.UseInvalidator(&invalidator_);
 }
 

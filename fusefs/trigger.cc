@@ -52,8 +52,8 @@ Result<SnapshotTrigger> ParseSnapshotTrigger(std::string_view value) {
     const size_t next = value.find(',');
     if (next == std::string_view::npos) break;
     value.remove_prefix(next + 1);
-    CAIRN_RETURN_IF_ERROR(AddFilter(value.substr(0, value.find(',')), trigger.exclude_globs,
-                                    trigger.exclude_roles));
+    CAIRN_RETURN_IF_ERROR(
+        AddFilter(value.substr(0, value.find(',')), trigger.exclude_globs, trigger.exclude_roles));
   }
   return trigger;
 }

@@ -42,10 +42,10 @@ Outcome Call(int fd, const std::string& path, unsigned long command, Argument& a
   } while (result < 0 && errno == EINTR);
   if (result >= 0) return {};
   const int error = errno;
-  return {error, DescribeCallError(
-                     path, error,
-                     std::string_view(argument.error,
-                                      ::strnlen(argument.error, sizeof(argument.error))))};
+  return {error,
+          DescribeCallError(
+              path, error,
+              std::string_view(argument.error, ::strnlen(argument.error, sizeof(argument.error))))};
 }
 
 // false when it does not fit.

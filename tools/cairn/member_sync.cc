@@ -90,8 +90,7 @@ MemberSync SyncMembers(const std::vector<std::string>& paths) {
   }
   work();
   for (std::thread& thread : threads) thread.join();
-  result.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
 }
 
