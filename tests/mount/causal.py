@@ -125,7 +125,7 @@ def prefixes_in_every_snapshot(bin_folder, seconds):
         mount.remount()
         verify(mount, taken[::5], floors)
         for name in taken[::2]:
-            mount.cairn("snapshot", "delete", name)
+            mount.cairn("snapshot", "delete", tools.place(mount, name))
         verify(mount, taken[1::2], floors)
         mount.down()
         mount.fsck()

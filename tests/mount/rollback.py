@@ -33,7 +33,7 @@ def a_group_goes_back_and_forth(bin_folder):
         mount.remount()
         tools.check_hashes(folder, old, "after a remount")
         # Forth again, to what was kept; and writing goes on.
-        mount.cairn("snapshot", "rollback", document["kept_name"])
+        mount.cairn("snapshot", "rollback", tools.place(mount, document["kept_name"]))
         tools.check_hashes(folder, new, "forth again")
         tools.scribble(folder + "/data.img", rng)
         tools.check_hashes(mount.path(".snapshots/s/vm1"), old, "the snapshot")
@@ -95,7 +95,7 @@ def removed_volumes_come_back(bin_folder):
         old = tools.hashes(folder)
         os.unlink(folder + "/data.img")
         check(not os.path.exists(folder + "/data.img"), "it is still there")
-        mount.cairn("snapshot", "rollback", "s")
+        mount.cairn("snapshot", "rollback", tools.place(mount, "s"))
         tools.check_hashes(folder, old, "after the rollback")
 
 
@@ -108,7 +108,7 @@ def dirty_pages_of_before_do_not_come_through(bin_folder):
         tools.create(path, "s")
         with open(path, "r+b") as file, mmap.mmap(file.fileno(), size) as view:
             view[:] = b"d" * size  # Only in the kernel's pages.
-            mount.cairn("snapshot", "rollback", "s")
+            mount.cairn("snapshot", "rollback", tools.place(mount, "s"))
             check(view[:] == b"a" * size, "the mapping")
             with open(mount.path(".snapshots", kept(mount, "s")[0], "disk"), "rb") as before:
                 check(before.read() == b"d" * size, "the pages are not in what was kept")

@@ -177,7 +177,7 @@ def all_or_nothing(bin_folder, rounds):
                 os.rmdir(mount.path(name))
                 del state.clones[name]
         for name in sorted(state.snapshots):
-            mount.cairn("snapshot", "delete", name)
+            mount.cairn("snapshot", "delete", tools.place(mount, name))
         live = {name: file_hash(mount.path("vm", name)) for name in FILES}
         mount.remount()
         check_equal({name: file_hash(mount.path("vm", name)) for name in FILES}, live, "at last")

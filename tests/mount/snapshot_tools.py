@@ -52,8 +52,8 @@ def clone_fields(parent, name):
     return struct.pack("Q", parent) + text(name, 256)
 
 
-def with_fd(path, function, *arguments, flags=os.O_RDONLY, **keywords):
-    fd = os.open(path, flags)
+def with_fd(path, function, *arguments, **keywords):
+    fd = os.open(path, os.O_RDONLY)
     try:
         return function(fd, *arguments, **keywords)
     finally:
@@ -74,6 +74,11 @@ def clone(source, target):
 
 def snapshot_json(mount, *arguments):
     return json.loads(mount.cairn("snapshot", *arguments, "--json").stdout)
+
+
+def place(mount, name):
+    """A snapshot's path: its bare name will not do where there are other mounts."""
+    return mount.path(".snapshots", name)
 
 
 def names(mount):
