@@ -55,7 +55,7 @@ class Postgres:
         return run(*self.command(program, *arguments), cwd=self.socket, timeout=300, **keywords)
 
     def init(self):
-        self.run("initdb", "-D", self.data, "--waldir", self.wal, "-A", "trust", "--no-sync")
+        self.run("initdb", "-D", self.data, "--waldir", self.wal, "-A", "trust")
 
     def point_at_own_wal(self):
         """A clone's data has a link to where the WAL of its parent was mounted."""
@@ -69,6 +69,9 @@ class Postgres:
     def running(self):
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
             file.write(SETTINGS.format(socket=self.socket))
+            file.flush()
+            # Not PostgreSQL's to make durable: ext4 may know of the new size before the bytes.
+            os.fsync(file.fileno())
         log = os.path.join(self.socket, "log")
 
         def stop():
