@@ -92,10 +92,11 @@ while now < end:
     begin = clock()
     pwritev(fd, [page], offset)
     now = clock()
-    taken.append(now - begin)
+    taken.append((now - begin, begin))
 taken.sort()
-print(json.dumps({"writes": len(taken), "p50": taken[len(taken) // 2],
-                  "p999": taken[len(taken) * 999 // 1000], "max": taken[-1]}))
+print(json.dumps({"writes": len(taken), "p50": taken[len(taken) // 2][0],
+                  "p999": taken[len(taken) * 999 // 1000][0], "max": taken[-1][0],
+                  "slowest": taken[-5000:]}))
 """
 
 
@@ -113,14 +114,24 @@ class Writers:
             process.stdout.readline()
 
     def result(self):
-        """Their latencies in seconds: the worst of the processes each."""
+        """Their latencies in seconds: the worst of the processes each; and the slowest writes."""
         each = [json.loads(process.communicate()[0]) for process in self.processes]
         return {"writes": sum(one["writes"] for one in each),
+                "slowest": [tuple(write) for one in each for write in one["slowest"]],
                 **{key: max(one[key] for one in each) for key in ("p50", "p999", "max")}}
 
 
+def worst_within(slowest, begin, end):
+    """The longest of the writes that overlap a stretch of time; 0 when none is among them."""
+    return max((took for took, start in slowest if start < end and start + took > begin),
+               default=0.0)
+
+
 class Repeater(threading.Thread):
-    """Calls a function again and again with a pause, until stopped; keeps what it returned."""
+    """Calls a function again and again with a pause, until stopped.
+
+    Keeps what it returned, and from when to when each call ran (by the clock of the writers).
+    """
 
     def __init__(self, function, pause):
         super().__init__(daemon=True)
@@ -133,7 +144,9 @@ class Repeater(threading.Thread):
         number = 0
         try:
             while not self.stopping.wait(self.pause):
-                self.results.append(self.function(number))
+                begin = time.perf_counter()
+                result = self.function(number)
+                self.results.append((result, begin, time.perf_counter()))
                 number += 1
         except OSError as error:
             self.failure = error
