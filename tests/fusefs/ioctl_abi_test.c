@@ -23,10 +23,10 @@ FROZEN(CAIRN_IOC_STATUS == 0xC200C901u);
 FROZEN(CAIRN_IOC_NR_LAST == 10);
 
 /* Every one begins with its version, and none has holes that a compiler could fill otherwise. */
-#define BEGINS(type, size)                      \
-  FROZEN(offsetof(struct type, version) == 0);  \
-  FROZEN(offsetof(struct type, flags) == 4);    \
-  FROZEN(sizeof(struct type) == (size));        \
+#define BEGINS(type, size)                     \
+  FROZEN(offsetof(struct type, version) == 0); \
+  FROZEN(offsetof(struct type, flags) == 4);   \
+  FROZEN(sizeof(struct type) == (size));       \
   FROZEN(sizeof(struct type) < (1u << _IOC_SIZEBITS))
 
 BEGINS(cairn_ioc_snapshot_create, 10488);
