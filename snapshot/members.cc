@@ -13,7 +13,10 @@ constexpr int kDeepest = 4096;
 bool Allows(const Attributes& attributes, const Caller& caller, uint32_t bit) {
   if (caller.uid == 0) return true;
   if (caller.uid == attributes.uid) return (attributes.mode >> 6 & bit) != 0;
-  if (caller.gid == attributes.gid) return (attributes.mode >> 3 & bit) != 0;
+  const bool in_group =
+      caller.gid == attributes.gid ||
+      std::find(caller.groups.begin(), caller.groups.end(), attributes.gid) != caller.groups.end();
+  if (in_group) return (attributes.mode >> 3 & bit) != 0;
   return (attributes.mode & bit) != 0;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "src/base/strong_id.h"
 #include "src/warm/records.h"
@@ -40,7 +41,9 @@ struct AttributeChange {
 struct Caller {
   uint32_t uid = 0;
   uint32_t gid = 0;
-  RequestId request;
+  RequestId request = {};
+  // Supplementary groups; known only where the kernel did not check rights before it asked.
+  std::vector<uint32_t> groups = {};
 };
 
 struct DirectoryEntry {

@@ -18,6 +18,7 @@ import fio
 import jobs
 import report
 import scale
+import snapshots
 import targets
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -40,7 +41,9 @@ def parse(arguments):
     parser.add_argument("--size-mib", type=int, help="of the volume, default 1024")
     parser.add_argument("--jobs", default="",
                         help="comma list of " + ", ".join(j.name for j in jobs.JOBS) +
-                        ", and scale; default: all but scale")
+                        ", scale and snapshot; default: all but the last two")
+    parser.add_argument("--parts", default=",".join(snapshots.PARTS),
+                        help="of the snapshot job: comma list of " + ", ".join(snapshots.PARTS))
     parser.add_argument("--tmpfs-dir", default="/dev/shm")
     parser.add_argument("--disk-dir", default="/var/tmp")
     parser.add_argument("--out", metavar="DIR", help="write bench.json and bench.md there")
@@ -57,7 +60,7 @@ def parse(arguments):
     options.size_mib = options.size_mib or (256 if options.quick else 1024)
     options.names = [name for name in options.jobs.split(",") if name]
     try:
-        wanted = [name for name in options.names if name != "scale"]
+        wanted = [name for name in options.names if name not in ("scale", "snapshot")]
         options.selected = jobs.select(wanted) if wanted or not options.names else []
     except ValueError as error:
         parser.error(str(error))
@@ -157,10 +160,16 @@ def main(arguments):
     if "scale" in options.names:
         run["scale"] = scale.run(options.build, options.disk_dir, options.volumes,
                                  options.index_gib, say)
+    if "snapshot" in options.names:
+        run["snapshot"] = snapshots.run(options.build, chosen, options.quick, say,
+                                        options.parts.split(","))
+        run["failures"] += run["snapshot"]["failures"]
     write_out(run, options)
     missed = [each for summaries in run["backings"].values() for each in summaries
               if each["met"] is False]
-    cairn_failed = any(", Cairn: " in line for line in run["failures"])
+    missed += [row for row in run.get("snapshot", {}).get("rows", []) if row["met"] is False]
+    cairn_failed = any(", Cairn: " in line for line in run["failures"]) or \
+        bool(run.get("snapshot", {}).get("failures"))
     return 1 if cairn_failed or (options.check and missed) else 0
 
 

@@ -5,6 +5,8 @@ import platform
 import statistics
 import subprocess
 
+import snapshots
+
 OTHERS = ("passthrough_ll", "qsd", "plain")
 RESULTS_HEADER = """\
 # Results of tools/bench
@@ -90,6 +92,8 @@ def document(run):
             parts += [f"Backing: {backing}", "", table(summaries), ""]
     if run.get("scale"):
         parts += ["Scale", "", *(f"- {line}" for line in run["scale"]["lines"]), ""]
+    if run.get("snapshot"):
+        parts += ["Snapshots and clones", "", *snapshots.lines_of(run["snapshot"]), ""]
     if run["failures"]:
         parts += ["Not measured:", "", *(f"- {line}" for line in run["failures"]), ""]
     return "\n".join(parts)

@@ -88,13 +88,13 @@ Ending AwaitEnd(ControlChannel& control, const Server& server, int signals) {
 }
 
 // From the supervisor's kAttach to the end of the last request.
-Status ServeRequests(const ServeCommandLine& command, Filesystem& filesystem,
-                     ControlChannel& control, int signals) {
+Status ServeRequests(const ServeCommandLine& command, Stack& stack, ControlChannel& control,
+                     int signals) {
   CAIRN_RETURN_IF_ERROR(control.Send(ControlKind::kOpened));
   CAIRN_ASSIGN_OR_RETURN(ControlMessage attach, control.Receive());
   if (attach.kind != ControlKind::kAttach || !attach.fd.valid()) return Status::Ok();  // not wanted
 
-  Edge edge(filesystem);
+  Edge edge(stack.filesystem(), stack.snapshots(), command.mountpoint);
   CAIRN_ASSIGN_OR_RETURN(
       const std::unique_ptr<Server> server,
       Server::Create(edge, std::move(attach.fd), attach.payload,
@@ -124,7 +124,7 @@ Status ServeStore(const ServeCommandLine& command, ControlChannel& control) {
   CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Stack> stack, Stack::Open(command));
   OpenLog(command);
   WarnOfIoFlusher(flusher_error);
-  const Status served = ServeRequests(command, stack->filesystem(), control, signals.get());
+  const Status served = ServeRequests(command, *stack, control, signals.get());
   if (!served.ok()) LogError("{}", served.ToString());
   Status closed = stack->Close();
   if (!closed.ok()) {

@@ -82,6 +82,7 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
                                            .journal_region = stack->journal_->region(),
                                            .keep_orphans = command.generation > 1},
                                           options));
+  stack->snapshots_ = std::make_unique<SnapshotService>(*stack->filesystem_);
   return stack;
 }
 

@@ -1,4 +1,5 @@
-// The whole stack of a server, assembled in one place: Env, store, executor, filesystem.
+// The whole stack of a server, assembled in one place: Env, store, executor, filesystem,
+// snapshots.
 #ifndef CAIRN_TOOLS_CAIRNFS_STACK_H_
 #define CAIRN_TOOLS_CAIRNFS_STACK_H_
 
@@ -6,6 +7,7 @@
 #include <memory>
 #include <span>
 
+#include "snapshot/snapshot_service.h"
 #include "src/base/executor.h"
 #include "src/base/result.h"
 #include "src/env/env.h"
@@ -37,6 +39,7 @@ class Stack {
   static Result<std::unique_ptr<Stack>> Open(const ServeCommandLine& command);
 
   Filesystem& filesystem() { return *filesystem_; }
+  SnapshotService& snapshots() { return *snapshots_; }
   // Makes all durable and lets go of the store. REQUIRES: nothing else is used after.
   Status Close() { return filesystem_->Close(); }
 
@@ -48,6 +51,7 @@ class Stack {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<JournalMapping> journal_;
   std::unique_ptr<Filesystem> filesystem_;
+  std::unique_ptr<SnapshotService> snapshots_;
 };
 
 }  // namespace cairn
