@@ -1,23 +1,36 @@
-// Edge: what every request on its way through the FUSE edge shares: the filesystem below, and the
-// one place where a Status becomes an errno.
+// Edge: what every request on its way through the FUSE edge shares: what lies below, the way to
+// tell the kernel what changed, and the one place where a Status becomes an errno.
 //
-// Thread-safe. Borrows the filesystem.
+// Thread-safe. Borrows all.
 #ifndef CAIRN_FUSEFS_EDGE_H_
 #define CAIRN_FUSEFS_EDGE_H_
 
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "fusefs/rate_limit.h"
+#include "snapshot/snapshot_service.h"
 #include "src/base/strong_id.h"
 #include "src/volume/filesystem.h"
 
 namespace cairn {
 
+class Invalidator;
+
 class Edge {
  public:
-  explicit Edge(Filesystem& filesystem) : filesystem_(filesystem) {}
+  // `mountpoint` is where programs see the filesystem.
+  Edge(Filesystem& filesystem, SnapshotService& snapshots, std::string mountpoint)
+      : filesystem_(filesystem), snapshots_(snapshots), mountpoint_(std::move(mountpoint)) {}
 
   Filesystem& filesystem() { return filesystem_; }
+  SnapshotService& snapshots() { return snapshots_; }
+  const std::string& mountpoint() const { return mountpoint_; }
+
+  // The server's, as long as it lives. REQUIRES: set while no request is in work.
+  Invalidator* invalidator() { return invalidator_; }
+  void UseInvalidator(Invalidator* invalidator) { invalidator_ = invalidator; }
 
   // The errno that the program gets. Where a person would ask why, the reason goes to the log, at a
   // bounded rate, and is kept for "user.cairn.error" of `inode`.
@@ -28,6 +41,9 @@ class Edge {
 
  private:
   Filesystem& filesystem_;
+  SnapshotService& snapshots_;
+  const std::string mountpoint_;
+  Invalidator* invalidator_ = nullptr;
   RateLimit failure_limit_;
   RateLimit refusal_limit_;
 };

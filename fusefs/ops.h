@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "fusefs/edge.h"
 #include "fusefs/protocol.h"
@@ -44,6 +45,8 @@ class Request {
   }
   // Of the file that this request opens.
   HandleId handle_id() const { return HandleId(protocol::IdOf(*context_.header).value()); }
+  // What the answer has to carry.
+  uint64_t unique() const { return context_.header->unique; }
   // The body of the request as the kernel sent it, for what libfuse does not pass on.
   template <typename Body>
   const Body& body() const {
@@ -117,6 +120,12 @@ Status SetXattr(const Request& request, InodeId inode, const char* name, const c
 Status GetXattr(const Request& request, InodeId inode, const char* name, size_t size);
 Status ListXattr(const Request& request, InodeId inode, size_t size);
 Status RemoveXattr(const Request& request, InodeId inode, const char* name);
+
+// ops_trigger.cc: attributes that start something when they are set.
+bool IsTrigger(std::string_view name);
+// REQUIRES: IsTrigger(name). Answers when it succeeds.
+Status PullTrigger(const Request& request, InodeId inode, std::string_view name,
+                   std::string_view value);
 
 // ops_ioctl.cc
 Status Ioctl(const Request& request, InodeId inode, unsigned command, void* argument,

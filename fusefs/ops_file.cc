@@ -46,6 +46,13 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
   const auto open_flags = static_cast<uint32_t>(file->flags);
   Filesystem& filesystem = request.filesystem();
   const bool truncate = (open_flags & O_TRUNC) != 0;
+  if (truncate || (open_flags & O_ACCMODE) != O_RDONLY) {
+    // Here and not at the first write: losetup and others then try again for reading.
+    CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem.GetAttributes(inode));
+    if (attributes.kind == FileKind::kSnapshot) {
+      return Status(Code::kReadOnly, "a snapshot does not change; clone it and write to the clone");
+    }
+  }
   CAIRN_RETURN_IF_ERROR(filesystem.OpenVolume(inode, request.handle_id(), truncate).status());
   if (truncate && (request.body<fuse_open_in>().open_flags & FUSE_OPEN_KILL_SUIDGID)) {
     const Status cleared = ClearSetIdBits(filesystem, inode, request.caller());

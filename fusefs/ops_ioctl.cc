@@ -5,8 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "fusefs/cairn_ioctl.h"
-#include "fusefs/ops.h"
+#include "fusefs/ioctl_call.h"
 
 namespace cairn {
 namespace {
@@ -54,16 +53,22 @@ Result<cairn_ioc_status> CollectStatus(Filesystem& filesystem, InodeId inode) {
   return out;
 }
 
+// Of a volume, by going through its index.
+Status CountSpace(const Request& request, InodeId inode, cairn_ioc_status& status) {
+  if (status.flags & CAIRN_STATUS_DIRECTORY) return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(const VolumeSizes sizes, request.edge().snapshots().Sizes(inode));
+  status.warm_bytes = sizes.mapped_bytes;
+  status.shared_bytes = sizes.shared_bytes;
+  return Status::Ok();
+}
+
 Status AnswerStatus(const Request& request, InodeId inode, const void* in, size_t in_size) {
-  __u32 version = 0;
-  if (in_size < sizeof(version)) return request.AnswerError(EINVAL);
-  std::memcpy(&version, in, sizeof(version));
-  if (version != CAIRN_IOC_VERSION) {
-    return Status(Code::kInvalid, "ioctl version " + std::to_string(version) +
-                                      "; this server speaks version " +
-                                      std::to_string(CAIRN_IOC_VERSION));
-  }
-  CAIRN_ASSIGN_OR_RETURN(const cairn_ioc_status status, CollectStatus(request.filesystem(), inode));
+  __u32 begin[2] = {};  // version, flags
+  if (in_size < sizeof(begin)) return request.AnswerError(EINVAL);
+  std::memcpy(begin, in, sizeof(begin));
+  CAIRN_RETURN_IF_ERROR(CheckIoctlVersion(begin[0]));
+  CAIRN_ASSIGN_OR_RETURN(cairn_ioc_status status, CollectStatus(request.filesystem(), inode));
+  if (begin[1] & CAIRN_STATUS_COUNT) CAIRN_RETURN_IF_ERROR(CountSpace(request, inode, status));
   fuse_reply_ioctl(request.handle(), 0, &status, sizeof(status));
   return Status::Ok();
 }
@@ -75,10 +80,29 @@ Status AnswerStatus(const Request& request, InodeId inode, const void* in, size_
 Status Ioctl(const Request& request, InodeId inode, unsigned command, void* /*argument*/,
              fuse_file_info* /*file*/, unsigned /*flags*/, const void* in, size_t in_size,
              size_t /*out_size*/) {
-  if (command == CAIRN_IOC_STATUS) return AnswerStatus(request, inode, in, in_size);
+  switch (command) {
+    case CAIRN_IOC_STATUS:
+      return AnswerStatus(request, inode, in, in_size);
+    case CAIRN_IOC_SNAPSHOT_CREATE:
+      return CarryOut(IoctlSnapshotCreate, request, inode, in, in_size);
+    case CAIRN_IOC_SNAPSHOT_DELETE:
+      return CarryOut(IoctlSnapshotDelete, request, inode, in, in_size);
+    case CAIRN_IOC_SNAPSHOT_ROLLBACK:
+      return CarryOut(IoctlSnapshotRollback, request, inode, in, in_size);
+    case CAIRN_IOC_SNAPSHOT_SHOW:
+      return CarryOut(IoctlSnapshotShow, request, inode, in, in_size);
+    case CAIRN_IOC_SNAPSHOT_MEMBERS:
+      return CarryOut(IoctlSnapshotMembers, request, inode, in, in_size);
+    case CAIRN_IOC_CLONE:
+      return CarryOut(IoctlClone, request, inode, in, in_size);
+    case CAIRN_IOC_DIFF:
+      return CarryOut(IoctlDiff, request, inode, in, in_size);
+    default:
+      break;
+  }
   const unsigned number = _IOC_NR(command);
-  if (_IOC_TYPE(command) == CAIRN_IOC_MAGIC && number > CAIRN_IOC_NR_STATUS &&
-      number <= CAIRN_IOC_NR_LAST) {
+  if (_IOC_TYPE(command) == CAIRN_IOC_MAGIC &&
+      (number == CAIRN_IOC_NR_PUSH || number == CAIRN_IOC_NR_PULL)) {
     return Status(Code::kUnsupported,
                   "ioctl " + std::to_string(number) + " is not carried out by this version");
   }

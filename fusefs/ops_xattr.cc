@@ -36,6 +36,10 @@ Status SetXattr(const Request& request, InodeId inode, const char* name, const c
   } else if (flags != 0) {
     return request.AnswerError(EINVAL);
   }
+  if (IsTrigger(name)) {
+    if (mode == XattrMode::kReplace) return request.AnswerError(ENODATA);  // it is never there
+    return PullTrigger(request, inode, name, std::string_view(value, size));
+  }
   CAIRN_RETURN_IF_ERROR(request.filesystem().SetXattr(inode, name, std::string_view(value, size),
                                                       mode, request.caller()));
   return request.AnswerDone();

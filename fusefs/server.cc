@@ -37,7 +37,7 @@ Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
                   "the kernel cannot send requests again (Linux 6.9 can): mount anew");
   }
   const std::vector<std::byte> restricted = RestrictInit(init_request, reply);
-  std::unique_ptr<Server> server(new Server(std::move(fuse_fd), options.resend));
+  std::unique_ptr<Server> server(new Server(edge, std::move(fuse_fd), options.resend));
   server->ended_fd_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   if (!server->ended_fd_.valid()) return Status::FromErrno(errno, "eventfd");
 
@@ -53,11 +53,18 @@ Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
   return server;
 }
 
-Server::Server(UniqueFd fuse_fd, bool resend) : fuse_fd_(std::move(fuse_fd)), resend_(resend) {}
+Server::Server(Edge& edge, UniqueFd fuse_fd, bool resend)
+    : edge_(edge), fuse_fd_(std::move(fuse_fd)), resend_(resend), invalidator_(fuse_fd_.get()) {
+  edge_.UseInvalidator(&invalidator_);
+}
 
-Server::~Server() { Stop(); }
+Server::~Server() {
+  Stop();
+  edge_.UseInvalidator(nullptr);
+}
 
 Status Server::Start() {
+  CAIRN_RETURN_IF_ERROR(invalidator_.Start());
   if (resend_) CAIRN_RETURN_IF_ERROR(SendResend());
   for (const std::unique_ptr<Worker>& worker : workers_) {
     CAIRN_RETURN_IF_ERROR(worker->Start(ended_fd_.get()));
@@ -87,6 +94,8 @@ bool Server::GetsOn() {
 }
 
 void Server::Stop() {
+  // First: what it tells the kernel may need the workers.
+  invalidator_.Stop();
   const auto all_ended = [this] {
     return std::all_of(workers_.begin(), workers_.begin() + static_cast<std::ptrdiff_t>(started_),
                        [](const auto& worker) { return worker->ended(); });

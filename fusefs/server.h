@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fusefs/edge.h"
+#include "fusefs/invalidator.h"
 #include "src/base/result.h"
 #include "src/base/unique_fd.h"
 
@@ -48,11 +49,13 @@ class Server {
   void Stop();
 
  private:
-  Server(UniqueFd fuse_fd, bool resend);
+  Server(Edge& edge, UniqueFd fuse_fd, bool resend);
   Status SendResend();
 
+  Edge& edge_;
   const UniqueFd fuse_fd_;
   const bool resend_;
+  Invalidator invalidator_;
   UniqueFd ended_fd_;
   std::vector<std::unique_ptr<Worker>> workers_;
   size_t started_ = 0;

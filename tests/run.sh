@@ -88,6 +88,7 @@ case ${1:-} in
     # g++ 12's ThreadSanitizer does not start where the kernel randomises addresses with more bits
     # than it knows of.
     if setarch "$(uname -m)" -R true 2>/dev/null; then launcher=(setarch "$(uname -m)" -R); fi
+    export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp ${TSAN_OPTIONS:-}"
     run_tests "$build-tsan" -L "$sanitizer_tiers"
     ;;
   clang)

@@ -1,6 +1,29 @@
 #include "src/base/gate.h"
 
+#include <thread>
+
 namespace cairn {
+namespace {
+
+// Asks until `done` or the deadline: often at first, since I/O is short as a rule.
+template <typename Done>
+bool Poll(Gate::Deadline deadline, Done done) {
+  constexpr int kEagerTries = 64;
+  constexpr std::chrono::microseconds kLongestPause{200};
+  std::chrono::microseconds pause{5};
+  for (int tries = 0; !done(); ++tries) {
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    if (tries < kEagerTries) {
+      std::this_thread::yield();
+      continue;
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, kLongestPause);
+  }
+  return true;
+}
+
+}  // namespace
 
 void Gate::EnterSlow() {
   for (;;) {
@@ -22,6 +45,18 @@ void Gate::Close() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
        now = state_.load(std::memory_order_acquire)) {
     state_.wait(now, std::memory_order_acquire);
   }
+}
+
+bool Gate::BeginClose(Deadline deadline) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+  if (!Poll(deadline, [this]() CAIRN_NO_THREAD_SAFETY_ANALYSIS { return closer_.TryLock(); })) {
+    return false;
+  }
+  state_.fetch_or(kClosed, std::memory_order_acquire);
+  return true;
+}
+
+bool Gate::AwaitEmpty(Deadline deadline) {
+  return Poll(deadline, [this] { return state_.load(std::memory_order_acquire) == kClosed; });
 }
 
 void Gate::Open() CAIRN_NO_THREAD_SAFETY_ANALYSIS {

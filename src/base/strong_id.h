@@ -38,6 +38,8 @@ using RequestId = StrongId<struct RequestTag>;
 using HandleId = StrongId<struct HandleTag>;
 
 inline constexpr InodeId kRootInode{1};
+// The directory `.snapshots` in the root. No counter gets that far.
+inline constexpr InodeId kSnapshotsInode{uint64_t{1} << 62};
 
 }  // namespace cairn
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "src/base/strong_id.h"
 #include "src/warm/records.h"
@@ -40,8 +41,10 @@ struct AttributeChange {
 struct Caller {
   uint32_t uid = 0;
   uint32_t gid = 0;
-  RequestId request;    // 0: not a request that could be sent again
-  bool resent = false;  // a server before this one may have carried it out
+  RequestId request = {};  // 0: not a request that could be sent again
+  bool resent = false;     // a server before this one may have carried it out
+  // Supplementary groups; known only where the kernel did not check rights before it asked.
+  std::vector<uint32_t> groups = {};
 };
 
 struct DirectoryEntry {

@@ -1,21 +1,59 @@
 #include "src/volume/chunk_map.h"
 
+#include <algorithm>
+#include <map>
+#include <tuple>
+
 #include "src/base/check.h"
 
 namespace cairn {
 
-const std::vector<LowerPiece>& ChunkLeaf::Lower(ChunkIndex chunk) const {
-  static const std::vector<LowerPiece> none;
-  if (lower_.empty()) [[likely]] {
-    return none;
+namespace {
+
+// Where the next piece goes.
+uint16_t Position(size_t count) { return static_cast<uint16_t>(count); }
+
+}  // namespace
+
+LowerPieces LowerPieces::Builder::Build() {
+  LowerPieces built;
+  if (pieces_.empty()) return built;
+  std::stable_sort(pieces_.begin(), pieces_.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  built.begins_ = std::make_unique<Begins>();
+  built.masks_.reserve(pieces_.size());
+  built.source_of_.reserve(pieces_.size());
+  std::map<std::tuple<LowerPiece::Kind, BranchId, Epoch>, uint16_t> known;
+  const Source* last = nullptr;
+  size_t chunk = 0;
+  for (const auto& [number, piece] : pieces_) {
+    for (; chunk <= number; ++chunk) (*built.begins_)[chunk] = Position(built.masks_.size());
+    const bool same = last != nullptr && last->kind == piece.kind && last->branch == piece.branch &&
+                      last->epoch == piece.epoch;
+    if (same) {
+      built.source_of_.push_back(built.source_of_.back());
+    } else {
+      const auto [found, added] = known.try_emplace({piece.kind, piece.branch, piece.epoch},
+                                                    static_cast<uint16_t>(built.sources_.size()));
+      if (added) built.sources_.push_back({piece.kind, piece.branch, piece.epoch});
+      built.source_of_.push_back(found->second);
+    }
+    last = &built.sources_[built.source_of_.back()];
+    built.masks_.push_back(piece.mask);
   }
-  const auto found = lower_.find(chunk.value() % kChunks);
-  return found == lower_.end() ? none : found->second;
+  for (; chunk <= kChunksPerRegion; ++chunk)
+    (*built.begins_)[chunk] = Position(built.masks_.size());
+  return built;
+}
+
+size_t LowerPieces::MemoryBytes() const {
+  return (begins_ ? sizeof(Begins) : 0) + masks_.capacity() * sizeof(BlockMask) +
+         source_of_.capacity() * sizeof(uint16_t) + sources_.capacity() * sizeof(Source);
 }
 
 BlockMask ChunkLeaf::LowerData(ChunkIndex chunk) const {
   BlockMask data = 0;
-  for (const LowerPiece& piece : Lower(chunk)) {
+  for (const LowerPiece piece : Lower(chunk)) {
     if (piece.kind != LowerPiece::Kind::kZero) data |= piece.mask;
   }
   return data;
@@ -23,18 +61,28 @@ BlockMask ChunkLeaf::LowerData(ChunkIndex chunk) const {
 
 BlockMask ChunkLeaf::ZerosOf(ChunkIndex chunk, BranchId branch, Epoch epoch) const {
   BlockMask zeros = 0;
-  for (const LowerPiece& piece : Lower(chunk)) {
+  for (const LowerPiece piece : Lower(chunk)) {
     const bool own = piece.branch == branch && piece.epoch == epoch;
     if (own && piece.kind == LowerPiece::Kind::kZero) zeros |= piece.mask;
   }
   return zeros;
 }
 
-size_t ChunkLeaf::MemoryBytes() const {
-  size_t bytes = sizeof(ChunkLeaf) + 64;
-  for (const auto& [number, pieces] : lower_) bytes += 64 + pieces.capacity() * sizeof(LowerPiece);
-  return bytes;
+void ChunkLeaf::DeriveFrom(ChunkLeaf& old, BranchId branch, Epoch epoch) {
+  LowerPieces::Builder builder;
+  for (uint64_t number = 0; number < kChunks; ++number) {
+    const ChunkIndex chunk(number);
+    const BlockMask head = old.Head(chunk).load(std::memory_order_acquire);
+    builder.Add(chunk, {LowerPiece::Kind::kExtent, branch, epoch, head});
+    for (LowerPiece piece : old.Lower(chunk)) {
+      piece.mask &= ~head;
+      builder.Add(chunk, piece);
+    }
+  }
+  lower_ = builder.Build();
 }
+
+size_t ChunkLeaf::MemoryBytes() const { return sizeof(ChunkLeaf) + 64 + lower_.MemoryBytes(); }
 
 void ChunkMapBudget::Register(ChunkMap* map) {
   MutexLock lock(mu_);
@@ -62,8 +110,8 @@ void ChunkMapBudget::Enforce() {
   }
 }
 
-ChunkMap::ChunkMap(ChunkMapBudget& budget, Loader loader)
-    : budget_(budget), loader_(std::move(loader)) {
+ChunkMap::ChunkMap(ChunkMapBudget& budget, Loader loader, Deriver deriver)
+    : budget_(budget), loader_(std::move(loader)), deriver_(std::move(deriver)) {
   budget_.Register(this);
 }
 
@@ -76,17 +124,27 @@ Result<std::shared_ptr<ChunkLeaf>> ChunkMap::Load(uint64_t number) {
   std::shared_ptr<ChunkLeaf> leaf;
   {
     MutexLock load_lock(load_mu_);
+    std::shared_ptr<ChunkLeaf> old;
     {
       MutexLock lock(mu_);
       const auto found = leaves_.find(number);
-      if (found != leaves_.end()) return found->second.leaf;
+      if (found != leaves_.end()) {
+        if (found->second.epoch == epoch_) return found->second.leaf;
+        old = found->second.leaf;
+      }
     }
     leaf = std::make_shared<ChunkLeaf>();
-    CAIRN_RETURN_IF_ERROR(loader_(number, *leaf));
+    if (old) {
+      CAIRN_RETURN_IF_ERROR(deriver_(number, *old, *leaf));
+    } else {
+      CAIRN_RETURN_IF_ERROR(loader_(number, *leaf));
+    }
     const uint64_t bytes = leaf->MemoryBytes();
     budget_.Charge(bytes);
     MutexLock lock(mu_);
-    leaves_[number] = {leaf, bytes, true};
+    Entry& entry = leaves_[number];
+    budget_.Refund(entry.bytes);
+    entry = {leaf, bytes, epoch_, true};
   }
   budget_.Enforce();
   return leaf;

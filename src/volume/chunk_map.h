@@ -36,6 +36,82 @@ struct LowerPiece {
   BlockMask mask = 0;
 };
 
+// What lies beneath the head in one leaf, flat: a chunk's pieces are back to back, and a piece has
+// ten bytes. Not changed after it was made.
+class LowerPieces {
+ public:
+  // The pieces of one chunk, newest first.
+  class Range {
+   public:
+    class Iterator {
+     public:
+      Iterator(const LowerPieces& pieces, size_t at) : pieces_(pieces), at_(at) {}
+      LowerPiece operator*() const { return pieces_.At(at_); }
+      Iterator& operator++() {
+        ++at_;
+        return *this;
+      }
+      friend bool operator==(const Iterator& a, const Iterator& b) { return a.at_ == b.at_; }
+
+     private:
+      const LowerPieces& pieces_;
+      size_t at_;
+    };
+    Range(const LowerPieces& pieces, size_t begin, size_t end)
+        : pieces_(pieces), begin_(begin), end_(end) {}
+    Iterator begin() const { return {pieces_, begin_}; }
+    Iterator end() const { return {pieces_, end_}; }
+    bool empty() const { return begin_ == end_; }
+
+   private:
+    const LowerPieces& pieces_;
+    const size_t begin_;
+    const size_t end_;
+  };
+
+  // Collects pieces. Of one chunk the newer ones have to come first; the order of chunks is free.
+  class Builder {
+   public:
+    void Add(ChunkIndex chunk, const LowerPiece& piece) {
+      if (piece.mask != 0) pieces_.emplace_back(chunk.value() % kChunksPerRegion, piece);
+    }
+    LowerPieces Build();
+
+   private:
+    std::vector<std::pair<uint64_t, LowerPiece>> pieces_;
+  };
+
+  Range Of(ChunkIndex chunk) const {
+    if (!begins_) [[likely]] {
+      return {*this, 0, 0};
+    }
+    const uint64_t at = chunk.value() % kChunksPerRegion;
+    return {*this, (*begins_)[at], (*begins_)[at + 1]};
+  }
+  size_t MemoryBytes() const;
+
+ private:
+  // (kind, branch, epoch) of pieces; a leaf's pieces come from few of them.
+  struct Source {
+    LowerPiece::Kind kind;
+    BranchId branch;
+    Epoch epoch;
+  };
+  // Each chunk has at most as many pieces as blocks.
+  static_assert(kChunksPerRegion * kBlocksPerChunk < 65536);
+  using Begins = std::array<uint16_t, kChunksPerRegion + 1>;
+
+  LowerPiece At(size_t at) const {
+    const Source& source = sources_[source_of_[at]];
+    return {source.kind, source.branch, source.epoch, masks_[at]};
+  }
+
+  std::unique_ptr<Begins> begins_;  // null: there are none
+  std::vector<BlockMask> masks_;
+  std::vector<uint16_t> source_of_;
+  std::vector<Source> sources_;
+};
+
 class ChunkLeaf {
  public:
   static constexpr uint64_t kChunks = kChunksPerRegion;
@@ -44,8 +120,9 @@ class ChunkLeaf {
   // The blocks that the current epoch's extent file holds. Readers load; whoever adds blocks holds
   // the chunk's lock and stores after the blocks' bytes are in the file.
   std::atomic<BlockMask>& Head(ChunkIndex chunk) { return heads_[chunk.value() % kChunks]; }
-  // Newest first, with disjoint masks. Never changes after loading.
-  const std::vector<LowerPiece>& Lower(ChunkIndex chunk) const;
+  // Newest first, with disjoint masks. Never changes after loading; blocks that the head gained
+  // since are still in it.
+  LowerPieces::Range Lower(ChunkIndex chunk) const { return lower_.Of(chunk); }
   // The blocks that are not zeros by absence, of the lower pieces alone.
   BlockMask LowerData(ChunkIndex chunk) const;
   // The blocks that the current epoch itself says are zeros, of those pieces.
@@ -56,14 +133,15 @@ class ChunkLeaf {
 
   // While loading only.
   void SetSeal(std::shared_ptr<RegionSeal> seal) { seal_ = std::move(seal); }
-  std::vector<LowerPiece>& MutableLower(ChunkIndex chunk) {
-    return lower_[chunk.value() % kChunks];
-  }
+  void SetLower(LowerPieces lower) { lower_ = std::move(lower); }
+  // Becomes what `old`, a leaf whose head was (branch, epoch), is beneath a newer head that holds
+  // nothing yet. REQUIRES: nobody writes to `old` any more.
+  void DeriveFrom(ChunkLeaf& old, BranchId branch, Epoch epoch);
   size_t MemoryBytes() const;
 
  private:
   std::array<std::atomic<BlockMask>, kChunks> heads_{};
-  std::unordered_map<uint64_t, std::vector<LowerPiece>> lower_;
+  LowerPieces lower_;
   std::shared_ptr<RegionSeal> seal_;
 };
 
@@ -97,7 +175,10 @@ class ChunkMap {
   // Fills a new leaf with what is known of its chunks.
   using Loader = std::function<Status(uint64_t leaf_number, ChunkLeaf& leaf)>;
 
-  ChunkMap(ChunkMapBudget& budget, Loader loader);
+  // Fills a new leaf from one that an older epoch left.
+  using Deriver = std::function<Status(uint64_t leaf_number, ChunkLeaf& old, ChunkLeaf& leaf)>;
+
+  ChunkMap(ChunkMapBudget& budget, Loader loader, Deriver deriver);
   ~ChunkMap();
 
   Result<std::shared_ptr<ChunkLeaf>> Get(ChunkIndex chunk) {
@@ -105,12 +186,18 @@ class ChunkMap {
     {
       MutexLock lock(mu_);
       const auto found = leaves_.find(number);
-      if (found != leaves_.end()) [[likely]] {
+      if (found != leaves_.end() && found->second.epoch == epoch_) [[likely]] {
         found->second.used = true;
         return found->second.leaf;
       }
     }
     return Load(number);
+  }
+  // A new epoch has begun: the leaves there are lie beneath it, and each is derived anew when it is
+  // needed next. REQUIRES: the volume's gate is closed, so that nobody holds a leaf.
+  void BeginEpoch() {
+    MutexLock lock(mu_);
+    ++epoch_;
   }
   // Forgets all. REQUIRES: the volume's gate is closed, so that nobody holds a leaf.
   void Clear();
@@ -120,6 +207,7 @@ class ChunkMap {
   struct Entry {
     std::shared_ptr<ChunkLeaf> leaf;
     uint64_t bytes = 0;
+    uint64_t epoch = 0;
     bool used = false;  // since the last round of dropping
   };
   Result<std::shared_ptr<ChunkLeaf>> Load(uint64_t number);
@@ -128,11 +216,14 @@ class ChunkMap {
 
   ChunkMapBudget& budget_;
   const Loader loader_;
+  const Deriver deriver_;
 
   // Held while a leaf is read from the index, so that it is read once.
   Mutex load_mu_;
   Mutex mu_;
   std::unordered_map<uint64_t, Entry> leaves_ CAIRN_GUARDED_BY(mu_);
+  // Counts BeginEpoch.
+  uint64_t epoch_ CAIRN_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace cairn

@@ -11,8 +11,12 @@ namespace cairn {
 DiskVolume::DiskVolume(VolumeContext& context, InodeId inode)
     : context_(context),
       inode_(inode),
-      map_(*context.budget,
-           [this](uint64_t number, ChunkLeaf& leaf) { return LoadLeaf(number, leaf); }),
+      map_(
+          *context.budget,
+          [this](uint64_t number, ChunkLeaf& leaf) { return LoadLeaf(number, leaf); },
+          [this](uint64_t number, ChunkLeaf& old, ChunkLeaf& leaf) {
+            return DeriveLeaf(number, old, leaf);
+          }),
       extents_(context.store->extents()),
       seals_(context.store->index(), *context.seals) {}
 
@@ -27,9 +31,11 @@ Result<std::shared_ptr<DiskVolume>> DiskVolume::Load(VolumeContext& context, Ino
 Status DiskVolume::LoadState() {
   Index& index = context_.store->index();
   CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, index.GetInode(inode_));
-  if (record.kind != FileKind::kVolume) {
+  if (record.kind == FileKind::kDirectory) {
     return Status(Code::kIsDirectory, fmt::format("inode {}", inode_.value()));
   }
+  read_only_ = context_.read_only;
+  if (record.kind == FileKind::kSnapshot) return LoadSnapshot(record);
   auto lineage = Lineage::Load(index, record.branch);
   if (!lineage.ok()) {
     return std::move(lineage).status().WithPrefix(fmt::format("volume {}", inode_.value()));
@@ -41,12 +47,13 @@ Status DiskVolume::LoadState() {
   mtime_ns_.store(record.mtime_ns);
   ctime_ns_.store(record.ctime_ns);
   CAIRN_RETURN_IF_ERROR(extents_.Reset(index, lineage_));
-  if (context_.read_only) return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(BranchRecord branch, index.GetBranch(record.branch));
+  branch_record_ = branch;
+  if (read_only_) return Status::Ok();
   if (context_.mount_table->IsPoisoned(inode_)) {
     Poison(Status(Code::kIo, "under an earlier server of this mount"));
     return Status::Ok();
   }
-  CAIRN_ASSIGN_OR_RETURN(BranchRecord branch, index.GetBranch(record.branch));
   if (branch.trimmed_crash >= context_.store->crash_count()) return Status::Ok();
   // While programs wait for a server that took over, making it durable would be to write all out
   // that the last one left. So it is done again when the volume is next loaded.
@@ -56,7 +63,30 @@ Status DiskVolume::LoadState() {
   branch.trimmed_crash = context_.store->crash_count();
   IndexBatch batch;
   batch.PutBranch(record.branch, branch);
-  return index.Commit(batch);
+  // A cut may have ended an epoch for nothing.
+  const bool marked = branch.epoch > Epoch(1);
+  if (marked) batch.PutClean(record.branch);
+  CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+  if (marked) context_.reclaim_soon(record.branch);
+  branch_record_ = branch;
+  return Status::Ok();
+}
+
+Status DiskVolume::LoadSnapshot(const InodeRecord& record) {
+  is_snapshot_ = true;
+  read_only_ = true;
+  Index& index = context_.store->index();
+  auto lineage = Lineage::LoadSnapshot(index, record.branch, record.epoch);
+  if (!lineage.ok()) {
+    return std::move(lineage).status().WithPrefix(fmt::format("snapshot {}", inode_.value()));
+  }
+  lineage_ = std::move(*lineage);
+  record_ = record;
+  head_ = lineage_.head();
+  size_.store(record.size);
+  mtime_ns_.store(record.mtime_ns);
+  ctime_ns_.store(record.ctime_ns);
+  return extents_.Reset(index, lineage_);
 }
 
 // A write behind the end that was not acknowledged may have left bytes there whose size never
@@ -84,18 +114,39 @@ Status DiskVolume::LoadLeaf(uint64_t number, ChunkLeaf& leaf) CAIRN_NO_THREAD_SA
   // found in both places, never in none. Nobody adds to these chunks before the leaf is there.
   const ChunkIndex first(number * ChunkLeaf::kChunks);
   const ChunkIndex last(first.value() + ChunkLeaf::kChunks - 1);
-  std::vector<std::pair<ChunkIndex, BlockMask>> pending;
+  const Lineage::Level head = lineage_.head();
+  Lineage::Overlay older;
+  std::vector<std::pair<ChunkIndex, PendingIndex::Chunk>> pending;
   {
     MutexLock lock(pending_mu_);
-    pending_.ForEach(first, last, [&](ChunkIndex chunk, const PendingIndex::Chunk& state) {
-      pending.emplace_back(chunk, state.extent);
-    });
+    pending_.ForEach(first, last,
+                     [&](Epoch epoch, ChunkIndex chunk, const PendingIndex::Chunk& state) {
+                       if (epoch == head.epoch) {
+                         pending.emplace_back(chunk, state);
+                       } else {
+                         older[epoch][chunk] = {state.extent, state.zero, {}};
+                       }
+                     });
   }
-  CAIRN_RETURN_IF_ERROR(lineage_.LoadLeaf(context_.store->index(), number, leaf));
-  const Lineage::Level level = lineage_.head();
-  CAIRN_ASSIGN_OR_RETURN(auto seal, seals_.Get({level.branch, level.epoch, number}));
+  // What covers a chunk in the head hides what lies beneath from the loader, too.
+  for (const auto& [chunk, state] : pending) {
+    if (!older.empty()) older[head.epoch][chunk] = {state.extent, state.zero, {}};
+  }
+  CAIRN_RETURN_IF_ERROR(lineage_.LoadLeaf(context_.store->index(), number, older, leaf));
+  CAIRN_ASSIGN_OR_RETURN(auto seal, seals_.Get({head.branch, head.epoch, number}));
   leaf.SetSeal(std::move(seal));
-  for (const auto& [chunk, head] : pending) leaf.Head(chunk).store(head, std::memory_order_relaxed);
+  for (const auto& [chunk, state] : pending) {
+    leaf.Head(chunk).store(state.extent, std::memory_order_relaxed);
+  }
+  return Status::Ok();
+}
+
+Status DiskVolume::DeriveLeaf(uint64_t number, ChunkLeaf& old,
+                              ChunkLeaf& leaf) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+  const Lineage::Level head = lineage_.head();
+  leaf.DeriveFrom(old, old.seal().id.branch, old.seal().id.epoch);
+  CAIRN_ASSIGN_OR_RETURN(auto seal, seals_.Get({head.branch, head.epoch, number}));
+  leaf.SetSeal(std::move(seal));
   return Status::Ok();
 }
 
@@ -123,16 +174,15 @@ Status DiskVolume::CommitRecord(IndexBatch& batch,
   return CommitRecordBy(batch, change, [&] { return context_.store->index().Commit(batch); });
 }
 
-Status DiskVolume::CommitRecordBy(IndexBatch& batch,
-                                  const std::function<void(InodeRecord&)>& change,
-                                  const std::function<Status()>& commit) {
+Status DiskVolume::CommitChange(IndexBatch& batch, const RecordChange& change,
+                                const std::function<Status()>& commit) {
   MutexLock commit_lock(commit_mu_);
   if (retired_.load()) return Status(Code::kStale, "the volume is gone");
   // Before the times are read: a write that comes later makes them dirty again.
   const bool times_were_dirty = times_dirty_.exchange(false);
   const InodeRecord before = Record();
   InodeRecord record = before;
-  change(record);
+  change.apply(record);
   batch.PutInode(inode_, record);
   const Status committed = commit();
   if (!committed.ok()) {
@@ -143,6 +193,9 @@ Status DiskVolume::CommitRecordBy(IndexBatch& batch,
   if (times_dirty_.load()) context_.mount_table->MarkTimes(inode_);
   MutexLock lock(record_mu_);
   record_ = record;
+  // With the branch: a commit that waited for this one must not put the old size beside the new
+  // branch.
+  if (change.sets_size) size_.store(record.size, std::memory_order_release);
   // Writes that went on meanwhile have moved the times; only what was asked for is set.
   int64_t expected = before.mtime_ns;
   if (record.mtime_ns != expected) {
@@ -156,7 +209,7 @@ Status DiskVolume::CommitRecordBy(IndexBatch& batch,
 }
 
 Status DiskVolume::SyncTimes() {
-  if (context_.read_only || retired_.load() || !Health().ok()) return Status::Ok();
+  if (read_only_ || retired_.load() || !Health().ok()) return Status::Ok();
   if (!times_dirty_.load()) return Status::Ok();
   IndexBatch batch;
   return CommitRecord(batch, [](InodeRecord&) {});

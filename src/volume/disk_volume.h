@@ -42,7 +42,8 @@ namespace cairn {
 
 class DiskVolume final : public Volume {
  public:
-  // Loads the volume `inode`. kNotFound, kIsDirectory, kCorrupt. `context` outlives it.
+  // Loads the volume or snapshot member `inode`. kNotFound, kIsDirectory, kCorrupt. `context`
+  // outlives it.
   static Result<std::shared_ptr<DiskVolume>> Load(VolumeContext& context, InodeId inode);
   ~DiskVolume() override;
 
@@ -64,7 +65,9 @@ class DiskVolume final : public Volume {
   Status CommitRecord(IndexBatch& batch, const std::function<void(InodeRecord&)>& change);
   // The same with a commit of the caller's, e.g. one that brings in a second volume's record.
   Status CommitRecordBy(IndexBatch& batch, const std::function<void(InodeRecord&)>& change,
-                        const std::function<Status()>& commit);
+                        const std::function<Status()>& commit) {
+    return CommitChange(batch, {change, false}, commit);
+  }
   // Writes out times that changed since the record was last written, if any.
   Status SyncTimes();
   Result<uint64_t> AllocatedBytes() { return extents_.AllocatedBytes(); }
@@ -78,6 +81,48 @@ class DiskVolume final : public Volume {
   void SettleForget();
   // Why the volume refuses writes; OK when it does not.
   Status Health();
+
+  // --- Snapshots (volume_cut.cc). A group's gates are closed by their owner in the order of inode
+  // --- numbers, for no longer than it takes to call Cut on each.
+  Gate& gate() { return gate_; }
+  struct CutState {
+    BranchId branch;
+    Epoch epoch;  // what was written until now lies in it and older ones
+    uint64_t size = 0;
+    InodeRecord record;
+  };
+  // Ends the current epoch: what is written from here on goes to the next one. Does not read, write
+  // or allocate for what the volume holds. What the cut shows is durable after the next Sync.
+  // kReadOnly, kStale.
+  Result<CutState> Cut() CAIRN_REQUIRES(gate_);
+  // Whether it shows what (branch, epoch) did when that epoch ended by a cut.
+  bool ShowsEndOf(BranchId branch, Epoch epoch);
+  // Whether its content depends on what the branch holds.
+  bool DependsOn(BranchId branch);
+  // Waits until nobody reads what was resolved before. Epochs of `branch` that were `removed` are
+  // forgotten.
+  void LetReadersOut(BranchId branch, const std::vector<Epoch>& removed);
+  // What Switch makes of the volume, prepared so that Switch cannot fail.
+  struct Replacement {
+    BranchId branch;
+    BranchRecord record;
+    Lineage lineage;
+    ExtentSet::KnownSizes known_sizes;
+    uint64_t size = 0;
+  };
+  // The volume's content is another branch's from here on, whose records are in the index.
+  // REQUIRES: everything was synced with the gate closed, and the journal holds nothing of this
+  // volume.
+  void Switch(Replacement replacement) CAIRN_REQUIRES(gate_);
+  // CommitRecordBy whose `change` may set size and branch; whoever commits the record next, before
+  // Switch even, does so with both. REQUIRES: Switch follows.
+  Status CommitSwitch(IndexBatch& batch, const std::function<void(InodeRecord&)>& change,
+                      const std::function<Status()>& commit) CAIRN_REQUIRES(gate_) {
+    return CommitChange(batch, {change, true}, commit);
+  }
+  bool is_snapshot() const { return is_snapshot_; }
+  // A commit that decides over this volume failed and may be durable all the same.
+  void Poison(const Status& why);
 
   // One round of sealing what had no write for a while (volume_seal_pass.cc).
   struct SealPass {
@@ -113,9 +158,12 @@ class DiskVolume final : public Volume {
 
   DiskVolume(VolumeContext& context, InodeId inode);
   Status LoadState() CAIRN_NO_THREAD_SAFETY_ANALYSIS;
+  Status LoadSnapshot(const InodeRecord& record) CAIRN_NO_THREAD_SAFETY_ANALYSIS;
   // Removes what a crash may have left behind the volume's end.
   Status TrimBehindEnd(bool durably) CAIRN_NO_THREAD_SAFETY_ANALYSIS;
   Status LoadLeaf(uint64_t number, ChunkLeaf& leaf);
+  // The leaf after one or several cuts.
+  Status DeriveLeaf(uint64_t number, ChunkLeaf& old, ChunkLeaf& leaf);
   static ChunkRange RangeAt(uint64_t offset, uint64_t end);
   Mutex& ChunkLock(ChunkIndex chunk) { return chunk_locks_[chunk.value() % kChunkLocks]; }
 
@@ -197,6 +245,10 @@ class DiskVolume final : public Volume {
   Status CutOff(uint64_t size, uint64_t old_size) CAIRN_REQUIRES(gate_);
   Status ShrinkToNothing() CAIRN_REQUIRES(gate_);
   Status DeleteVersionsFrom(ChunkIndex first, IndexBatch& batch) CAIRN_REQUIRES(gate_);
+  // The same when there is something beneath the head.
+  Status HideVersionsFrom(ChunkIndex first, IndexBatch& batch) CAIRN_REQUIRES(gate_);
+  Status HideInLeaf(const Lineage& beneath, ChunkIndex first, IndexBatch& batch)
+      CAIRN_REQUIRES(gate_);
   Status PunchSegmentsFrom(uint64_t offset, uint64_t old_size) CAIRN_REQUIRES(gate_);
   Status Grow(uint64_t size) CAIRN_REQUIRES(gate_);
   Status AllocateChunk(const ChunkRange& range) CAIRN_REQUIRES(gate_);
@@ -222,14 +274,26 @@ class DiskVolume final : public Volume {
   // REQUIRES: the sync slot. Poisons the volume when it fails.
   Status SyncHoldingSlot();
   Status SyncAndCommit();
-  Status CommitPending(const PendingIndex::Chunks& chunks, bool with_record, IndexBatch& batch);
+  Status CommitPending(const Lineage::Level& head, const PendingIndex::Epochs& epochs,
+                       bool with_record, IndexBatch& batch);
   InodeRecord RecordLocked() CAIRN_REQUIRES(record_mu_);
-  void Poison(const Status& why);
+  struct RecordChange {
+    const std::function<void(InodeRecord&)>& apply;
+    bool sets_size = false;
+  };
+  // disk_volume.cc
+  Status CommitChange(IndexBatch& batch, const RecordChange& change,
+                      const std::function<Status()>& commit);
+
+  void SwitchHoldingSlot(Replacement replacement) CAIRN_REQUIRES(gate_);
 
   static constexpr uint64_t kChunkLocks = 64;
 
   VolumeContext& context_;
   const InodeId inode_;
+  // Set while loading. A snapshot takes no changes, as nothing does on a read-only mount.
+  bool is_snapshot_ = false;
+  bool read_only_ = false;
 
   Gate gate_;
   ChunkMap map_;
@@ -243,6 +307,9 @@ class DiskVolume final : public Volume {
   std::atomic<int64_t> mtime_ns_{0};
   std::atomic<int64_t> ctime_ns_{0};
   std::atomic<bool> times_dirty_{false};
+  // False only when it is known: a volume that was loaded has been written to since its last cut,
+  // or not.
+  std::atomic<bool> changed_since_cut_{true};
   std::atomic<bool> refuses_writes_{false};
   std::atomic<bool> retired_{false};
 
@@ -263,8 +330,12 @@ class DiskVolume final : public Volume {
   // A size is on its way into the index, and only there.
   bool size_syncing_ CAIRN_GUARDED_BY(pending_mu_) = false;
   bool forget_owed_ CAIRN_GUARDED_BY(pending_mu_) = false;
-  // Of the branch that record_ names; what the pending changes are about.
+  // Of the branch that record_ names; what the pending changes are about. Its epoch may be ahead of
+  // the index.
   Lineage::Level head_ CAIRN_GUARDED_BY(pending_mu_);
+
+  // As the index has it. For who has the sync slot.
+  BranchRecord branch_record_;
 
   // One sync runs at a time; those who come meanwhile share the next one.
   Mutex sync_mu_;

@@ -4,26 +4,49 @@
 
 namespace cairn {
 
-Status ExtentSet::Reset(Index& index, const Lineage& lineage) {
-  std::map<ExtentId, uint64_t> known_sizes;
+Result<ExtentSet::KnownSizes> ExtentSet::ReadKnownSizes(Index& index, const Lineage& lineage) {
+  KnownSizes known_sizes;
   for (const Lineage::Level& level : lineage.levels()) {
     CAIRN_RETURN_IF_ERROR(index.ForEachExtent(level.branch, [&](const ExtentId& id, uint64_t size) {
       if (id.epoch <= level.epoch) known_sizes[id] = size;
       return true;
     }));
   }
-  ResetToNew(lineage);
-  MutexLock lock(mu_);
-  known_sizes_ = std::move(known_sizes);
+  return known_sizes;
+}
+
+Status ExtentSet::Reset(Index& index, const Lineage& lineage) {
+  CAIRN_ASSIGN_OR_RETURN(KnownSizes known_sizes, ReadKnownSizes(index, lineage));
+  ResetTo(lineage, std::move(known_sizes));
   return Status::Ok();
 }
 
-void ExtentSet::ResetToNew(const Lineage& lineage) {
+void ExtentSet::ResetTo(const Lineage& lineage, KnownSizes known_sizes) {
   MutexLock lock(mu_);
   for (auto& file : head_) file.store(nullptr, std::memory_order_release);
   open_.clear();
+  draining_.clear();
+  settled_bytes_.clear();
   head_level_ = lineage.head();
-  known_sizes_.clear();
+  known_sizes_ = std::move(known_sizes);
+}
+
+void ExtentSet::BeginEpoch(Epoch epoch) {
+  MutexLock lock(mu_);
+  for (uint64_t segment = 0; segment < kSegments; ++segment) {
+    if (head_[segment].load(std::memory_order_relaxed) == nullptr) continue;
+    draining_.insert(HeadId(SegmentIndex(segment)));
+    head_[segment].store(nullptr, std::memory_order_release);
+  }
+  head_level_.epoch = epoch;
+}
+
+void ExtentSet::Forget(BranchId branch, Epoch epoch) {
+  const auto gone = [&](const ExtentId& id) { return id.branch == branch && id.epoch == epoch; };
+  MutexLock lock(mu_);
+  std::erase_if(open_, [&](const auto& entry) { return gone(entry.first); });
+  std::erase_if(known_sizes_, [&](const auto& entry) { return gone(entry.first); });
+  std::erase_if(settled_bytes_, [&](const auto& entry) { return gone(entry.first); });
 }
 
 Result<ExtentFile*> ExtentSet::OpenHead(SegmentIndex segment, ExtentStore::Mode mode) {
@@ -50,62 +73,85 @@ Result<ExtentFile*> ExtentSet::HeadIfAny(SegmentIndex segment) {
   return OpenHead(segment, ExtentStore::Mode::kMustExist);
 }
 
-Result<ExtentFile*> ExtentSet::Lower(const ExtentId& id) {
+Result<std::shared_ptr<ExtentFile>> ExtentSet::Lower(const ExtentId& id) {
   MutexLock lock(mu_);
   const auto found = open_.find(id);
-  if (found != open_.end()) return found->second.get();
+  if (found != open_.end()) return found->second;
   const auto known = known_sizes_.find(id);
   const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
   CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, ExtentStore::Mode::kMustExist, known_size));
-  ExtentFile* const pointer = file.get();
-  open_[id] = std::move(file);
-  return pointer;
+  if (++lower_opened_ >= kLowerFiles) {
+    // A volume may have thousands beneath it. Those that nobody reads now are closed.
+    lower_opened_ = 0;
+    std::erase_if(open_, [this](const auto& entry) CAIRN_REQUIRES(mu_) {
+      const ExtentId& lower = entry.first;
+      const bool head = lower.branch == head_level_.branch && lower.epoch >= head_level_.epoch;
+      return !head && !draining_.contains(lower) && entry.second.use_count() == 1;
+    });
+  }
+  open_[id] = file;
+  return file;
 }
 
-Status ExtentSet::OpenAll() {
-  std::vector<std::pair<ExtentId, bool>> files;
+Result<ExtentSet::Files> ExtentSet::OpenAll() {
+  std::vector<std::pair<ExtentId, bool>> known;
   {
     MutexLock lock(mu_);
-    for (const auto& [id, size] : known_sizes_) {
-      files.emplace_back(id, id == HeadId(id.segment));
-    }
+    for (const auto& [id, size] : known_sizes_) known.emplace_back(id, id == HeadId(id.segment));
   }
-  for (const auto& [id, head] : files) {
-    auto file = head ? OpenHead(id.segment, ExtentStore::Mode::kMustExist) : Lower(id);
+  Files files;
+  for (const auto& [id, head] : known) {
+    if (head) {
+      auto file = OpenHead(id.segment, ExtentStore::Mode::kMustExist);
+      if (!file.ok() && file.status().code() != Code::kCorrupt) return std::move(file).status();
+      // It may have ceased to be the head's meanwhile.
+    }
     // A file that is missing or short has nothing to sync; who reads there is told.
-    if (!file.ok() && file.status().code() != Code::kCorrupt) return std::move(file).status();
-  }
-  return Status::Ok();
-}
-
-Result<std::vector<ExtentSet::Recorded>> ExtentSet::Sync(IndexBatch& batch) {
-  const bool unsynced_past = store_.has_unsynced_past();
-  if (unsynced_past) CAIRN_RETURN_IF_ERROR(OpenAll());
-  std::vector<std::pair<ExtentId, std::shared_ptr<ExtentFile>>> files;
-  {
-    MutexLock lock(mu_);
-    for (const auto& [id, file] : open_) {
-      if (unsynced_past || id == HeadId(id.segment)) files.emplace_back(id, file);
+    auto file = Lower(id);
+    if (file.ok()) {
+      files[id] = std::move(*file);
+    } else if (file.status().code() != Code::kCorrupt) {
+      return std::move(file).status();
     }
   }
-  std::vector<Recorded> recorded;
+  return files;
+}
+
+Result<ExtentSet::Synced> ExtentSet::Sync(IndexBatch& batch) {
+  Files past;
+  if (store_.has_unsynced_past()) {
+    CAIRN_ASSIGN_OR_RETURN(past, OpenAll());
+  }
+  Files files;
+  Synced synced;
+  {
+    MutexLock lock(mu_);
+    for (const ExtentId& id : draining_) files[id] = open_[id];
+    synced.drained.assign(draining_.begin(), draining_.end());
+    for (uint64_t segment = 0; segment < kSegments; ++segment) {
+      if (head_[segment].load(std::memory_order_acquire) == nullptr) continue;
+      const ExtentId id = HeadId(SegmentIndex(segment));
+      files[id] = open_[id];
+    }
+  }
   for (const auto& [id, file] : files) {
     // Taken before the sync, hence durable after it.
     const uint64_t size = file->size();
     CAIRN_RETURN_IF_ERROR(file->Sync());
     MutexLock lock(mu_);
-    if (id != HeadId(id.segment)) continue;
     const auto known = known_sizes_.find(id);
     if (known != known_sizes_.end() && known->second >= size) continue;
     batch.PutExtent(id, size);
-    recorded.push_back({id.segment, size});
+    synced.sizes[id] = size;
   }
-  return recorded;
+  for (const auto& [id, file] : past) CAIRN_RETURN_IF_ERROR(file->Sync());
+  return synced;
 }
 
-void ExtentSet::NoteRecorded(const std::vector<Recorded>& recorded) {
+void ExtentSet::NoteRecorded(const Synced& synced) {
   MutexLock lock(mu_);
-  for (const Recorded& record : recorded) known_sizes_[HeadId(record.segment)] = record.size;
+  for (const auto& [id, size] : synced.sizes) known_sizes_[id] = size;
+  for (const ExtentId& id : synced.drained) draining_.erase(id);
 }
 
 bool ExtentSet::dirty() const {
@@ -116,21 +162,30 @@ bool ExtentSet::dirty() const {
 
 Result<uint64_t> ExtentSet::AllocatedBytes() {
   std::vector<ExtentId> ids;
+  uint64_t bytes = 0;
   {
     MutexLock lock(mu_);
-    for (const auto& [id, size] : known_sizes_) ids.push_back(id);
+    const auto add = [&](const ExtentId& id) CAIRN_REQUIRES(mu_) {
+      const auto settled = settled_bytes_.find(id);
+      if (settled != settled_bytes_.end()) {
+        bytes += settled->second;
+      } else {
+        ids.push_back(id);
+      }
+    };
+    for (const auto& [id, size] : known_sizes_) add(id);
     for (const auto& [id, file] : open_) {
-      if (!known_sizes_.contains(id)) ids.push_back(id);
+      if (!known_sizes_.contains(id)) add(id);
     }
   }
-  uint64_t bytes = 0;
   for (const ExtentId& id : ids) {
     auto info = store_.Info(id);
-    if (info.ok()) {
-      bytes += info->allocated_bytes;
-    } else if (info.status().code() != Code::kNotFound) {
-      return std::move(info).status();
-    }
+    if (!info.ok() && info.status().code() == Code::kNotFound) continue;
+    if (!info.ok()) return std::move(info).status();
+    bytes += info->allocated_bytes;
+    MutexLock lock(mu_);
+    const bool head = id.branch == head_level_.branch && id.epoch >= head_level_.epoch;
+    if (!head && !draining_.contains(id)) settled_bytes_[id] = info->allocated_bytes;
   }
   return bytes;
 }

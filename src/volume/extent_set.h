@@ -6,6 +6,7 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "src/base/mutex.h"
@@ -16,7 +17,7 @@
 
 namespace cairn {
 
-// Thread-safe. Pointers that it gives out stay good until Reset.
+// Thread-safe. Pointers that it gives out stay good until Reset or BeginEpoch.
 class ExtentSet {
  public:
   static constexpr uint64_t kSegments = kMaxVolumeSize / kSegmentSize;
@@ -26,9 +27,18 @@ class ExtentSet {
   // Starts over with the extent records of `lineage`. REQUIRES: the volume's gate is closed (or
   // nobody knows the volume yet).
   Status Reset(Index& index, const Lineage& lineage);
+  // The same in two steps, of which the second cannot fail.
+  using KnownSizes = std::map<ExtentId, uint64_t>;
+  static Result<KnownSizes> ReadKnownSizes(Index& index, const Lineage& lineage);
+  void ResetTo(const Lineage& lineage, KnownSizes known_sizes);
 
   // The same for a branch that has no files yet.
-  void ResetToNew(const Lineage& lineage);
+  void ResetToNew(const Lineage& lineage) { ResetTo(lineage, {}); }
+  // The head moves on to an epoch that has no files; the ones it had stay open until a sync that
+  // began later has made them durable. REQUIRES: the volume's gate is closed.
+  void BeginEpoch(Epoch epoch);
+  // (branch, epoch) was removed. REQUIRES: it is not the head, and the gate is closed.
+  void Forget(BranchId branch, Epoch epoch);
 
   // The current epoch's file of a segment, created when there is none.
   Result<ExtentFile*> HeadForWriting(SegmentIndex segment) {
@@ -49,28 +59,33 @@ class ExtentSet {
   // The current epoch's file if there is one, open or not; null if not.
   Result<ExtentFile*> HeadIfAny(SegmentIndex segment);
   // A file of an older epoch or a parent branch.
-  Result<ExtentFile*> Lower(const ExtentId& id);
+  Result<std::shared_ptr<ExtentFile>> Lower(const ExtentId& id);
 
-  // Makes everything durable that was written to the head's files; adds to `batch` what the index
-  // does not know of them yet, which NoteRecorded is to be told when the batch was committed.
-  struct Recorded {
-    SegmentIndex segment;
-    uint64_t size = 0;
+  // Makes everything durable that was written to the head's files, of this epoch and older ones;
+  // adds to `batch` what the index does not know of them yet, which NoteRecorded is to be told when
+  // the batch was committed.
+  struct Synced {
+    std::map<ExtentId, uint64_t> sizes;  // new ones
+    std::vector<ExtentId> drained;       // of epochs that had ended when the sync began
   };
-  Result<std::vector<Recorded>> Sync(IndexBatch& batch);
-  void NoteRecorded(const std::vector<Recorded>& recorded);
+  Result<Synced> Sync(IndexBatch& batch);
+  void NoteRecorded(const Synced& synced);
   bool dirty() const;
 
-  // What all the files hold on their filesystem.
+  // What all the files that the lineage sees hold on their filesystem.
   Result<uint64_t> AllocatedBytes();
 
  private:
-  // All files that the index knows of, in case that an earlier server left them unsynced.
-  Status OpenAll();
+  using Files = std::map<ExtentId, std::shared_ptr<ExtentFile>>;
+  // Opens all files that the index knows of, in case that an earlier server left them unsynced.
+  Result<Files> OpenAll();
   Result<ExtentFile*> OpenHead(SegmentIndex segment, ExtentStore::Mode mode);
   ExtentId HeadId(SegmentIndex segment) const CAIRN_REQUIRES(mu_) {
     return {head_level_.branch, head_level_.epoch, segment};
   }
+
+  // How many files beneath the head are opened before those not in use are closed.
+  static constexpr size_t kLowerFiles = 64;
 
   ExtentStore& store_;
 
@@ -79,6 +94,11 @@ class ExtentSet {
   mutable Mutex mu_;
   Lineage::Level head_level_ CAIRN_GUARDED_BY(mu_);
   std::map<ExtentId, std::shared_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
+  size_t lower_opened_ CAIRN_GUARDED_BY(mu_) = 0;
+  // The files of the head's older epochs that no sync has made durable since those ended.
+  std::set<ExtentId> draining_ CAIRN_GUARDED_BY(mu_);
+  // What files that nobody writes to any more hold on their filesystem; only cleaning changes it.
+  std::map<ExtentId, uint64_t> settled_bytes_ CAIRN_GUARDED_BY(mu_);
   // The index's extent records: files that must exist, and how long they must be.
   std::map<ExtentId, uint64_t> known_sizes_ CAIRN_GUARDED_BY(mu_);
 };

@@ -1,6 +1,7 @@
 #include "src/volume/filesystem.h"
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
 
 #include "src/base/log.h"
@@ -10,6 +11,7 @@
 #include "src/volume/namespace.h"
 #include "src/volume/policy.h"
 #include "src/volume/request_log.h"
+#include "src/volume/snapshot_ops.h"
 #include "src/volume/status_json.h"
 #include "src/volume/volume_table.h"
 
@@ -19,6 +21,9 @@ namespace {
 constexpr size_t kOwnJournalBytes = 4u << 20;
 constexpr size_t kOwnTableBytes = 1u << 20;
 constexpr uint64_t kCopyStep = 1u << 20;
+// Less is copied sooner than a clone's batch is committed.
+constexpr uint64_t kLeastClone = 1u << 20;
+constexpr std::chrono::milliseconds kCloneDeadline{1000};
 
 // `given`, or else memory of one's own.
 std::span<std::byte> RegionOr(std::span<std::byte> given, std::vector<uint64_t>& own,
@@ -41,11 +46,16 @@ struct Filesystem::State {
         table(context, options.idle_volumes),
         names(context, table, [this](InodeId inode) { maintenance.DestroySoon(inode); }),
         maintenance(context, table, *parts.executor,
-                    {.flush_interval = options.flush_interval, .seal_after = options.seal_after}) {
+                    {.flush_interval = options.flush_interval,
+                     .seal_after = options.seal_after,
+                     .clean_pause = options.clean_pause,
+                     .clean_again = options.clean_again}),
+        snapshots({context, table, names, [this] { return maintenance.FlushIndex(); }}) {
     context.store = parts.store.get();
     context.budget = &budget;
     context.seals = &seals;
     context.requests = &requests;
+    context.views = &views;
     context.clock = parts.clock;
     context.read_only = options.read_only;
     context.make_room_in_journal = [this] { maintenance.MakeRoomInJournal(); };
@@ -61,12 +71,14 @@ struct Filesystem::State {
   const std::chrono::milliseconds seal_at_close;
   ChunkMapBudget budget;
   SealMemory seals;
+  BranchViews views;
   VolumeContext context;
   RequestLog requests;
   VolumeTable table;
   Namespace names;
   ErrorBoard errors;
   Maintenance maintenance;
+  SnapshotOps snapshots;
 };
 
 Filesystem::Filesystem() = default;
@@ -257,8 +269,13 @@ Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, I
   const bool overlap = source == target && source_offset < target_offset + length &&
                        target_offset < source_offset + length;
   if (overlap) return Status(Code::kInvalid, "the ranges overlap");
-  std::vector<std::byte> buffer(std::min(length, kCopyStep));
   uint64_t done = 0;
+  if (source_offset == target_offset && length >= kLeastClone) {
+    CAIRN_ASSIGN_OR_RETURN(
+        done, state_->snapshots.CloneRange(source, target, source_offset, length, kCloneDeadline));
+    if (done > 0) return done;
+  }
+  std::vector<std::byte> buffer(std::min(length, kCopyStep));
   while (done < length) {
     // Holes stay holes.
     auto data = from->SeekData(source_offset + done);
@@ -291,6 +308,8 @@ Status Filesystem::SyncAll() {
 void Filesystem::SealAll(std::chrono::milliseconds bound) {
   if (!state_->context.read_only) state_->maintenance.sealer().SealAll(bound);
 }
+
+SnapshotOps& Filesystem::snapshots() { return state_->snapshots; }
 
 Result<SpaceInfo> Filesystem::Space() { return state_->context.store->Space(); }
 

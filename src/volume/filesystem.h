@@ -28,6 +28,8 @@
 
 namespace cairn {
 
+class SnapshotOps;
+
 enum class RenameMode { kReplace, kNoReplace, kExchange };
 enum class XattrMode { kEither, kCreate, kReplace };
 
@@ -45,6 +47,10 @@ struct FilesystemOptions {
   std::chrono::milliseconds seal_at_close{10'000};
   // Bound of the checksums in memory of all volumes together, bytes.
   uint64_t seal_bytes = 16ull << 20;
+  // Between two pieces of work when space of deleted snapshots is given back, and how often to look
+  // for more that volumes leave behind.
+  std::chrono::milliseconds clean_pause{2};
+  std::chrono::milliseconds clean_again{300'000};
   bool read_only = false;
 };
 
@@ -128,6 +134,9 @@ class Filesystem {
   // Gives checksums to all written blocks of loaded volumes that have none yet, as far as that can
   // be done within `bound` while writes go on.
   void SealAll(std::chrono::milliseconds bound);
+
+  // Snapshots, clones and rollback, for the module `snapshot`; names and rights are its business.
+  SnapshotOps& snapshots();
 
   Result<SpaceInfo> Space();
 

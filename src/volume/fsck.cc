@@ -18,6 +18,7 @@ Status CheckOpened(fsck::State& state) {
   CAIRN_RETURN_IF_ERROR(fsck::CheckNames(state));
   CAIRN_RETURN_IF_ERROR(fsck::CheckTree(state));
   CAIRN_RETURN_IF_ERROR(fsck::CheckAttributes(state));
+  CAIRN_RETURN_IF_ERROR(fsck::CheckSnapshots(state));
   CAIRN_RETURN_IF_ERROR(fsck::CheckBranches(state));
   CAIRN_RETURN_IF_ERROR(fsck::CheckExtents(state));
   return state.options.check_data ? fsck::CheckData(state) : Status::Ok();

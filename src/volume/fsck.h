@@ -50,6 +50,7 @@ struct FsckReport {
   bool was_clean = false;  // whether the last process had closed the store
   uint64_t volumes = 0;
   uint64_t directories = 0;
+  uint64_t snapshots = 0;  // groups
   uint64_t branches = 0;
   uint64_t versions = 0;
   uint64_t extent_files = 0;

@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <bit>
 
-#include "src/volume/fsck_extent_scan.h"
+#include "src/volume/branch_cleaner.h"
+#include "src/volume/extent_scan.h"
 
 namespace cairn::fsck {
 namespace {
@@ -49,6 +50,7 @@ Status BranchExtents::Check() {
   CAIRN_RETURN_IF_ERROR(CheckBehindEnd());
   CAIRN_RETURN_IF_ERROR(CollectFacts());
   CAIRN_RETURN_IF_ERROR(CheckEpoch());
+  CAIRN_RETURN_IF_ERROR(CheckNeeded());
   for (const auto& [id, facts] : facts_) CAIRN_RETURN_IF_ERROR(Judge(id, facts));
   CAIRN_RETURN_IF_ERROR(state_.Commit(batch_));
   // Files go after the records that spoke of them.
@@ -58,10 +60,17 @@ Status BranchExtents::Check() {
   return ScanLeaks();
 }
 
-// Versions that a clone may see stay, whatever the volume's size is now.
-bool BranchExtents::IsBehindEnd(ChunkIndex chunk, Epoch epoch) const {
+// Whether something may lie beneath a version of this epoch that would come to light without it.
+bool BranchExtents::MayHide(Epoch epoch) const {
+  return epoch > Epoch(1) || branch_.record.parent != BranchId(0);
+}
+
+// Versions that a snapshot or a clone may see stay, whatever the volume's size is now; so does what
+// hides them from the volume.
+bool BranchExtents::IsBehindEnd(ChunkIndex chunk, Epoch epoch, const VersionRecord& record) const {
+  if (record.extent == 0 && MayHide(epoch)) return false;
   return branch_.volume != nullptr && chunk.value() >= ChunkCount(branch_.volume->record.size) &&
-         epoch > branch_.newest_seen_by_children;
+         epoch > branch_.newest_view;
 }
 
 Status BranchExtents::ForEachVersion(const VersionSink& sink) {
@@ -69,10 +78,18 @@ Status BranchExtents::ForEachVersion(const VersionSink& sink) {
   CAIRN_RETURN_IF_ERROR(state_.Tolerate(state_.store.index().ForEachVersion(
       branch_.id, ChunkIndex(0), kLastChunk,
       [&](ChunkIndex chunk, Epoch epoch, const VersionRecord& record) {
-        if (!IsBehindEnd(chunk, epoch)) status = sink(chunk, epoch, record);
+        if (!IsBehindEnd(chunk, epoch, record)) status = sink(chunk, epoch, record);
         return status.ok();
       })));
   return status;
+}
+
+// The volume shows zeros there when it grows, as before.
+void BranchExtents::TakeAway(ChunkIndex chunk, Epoch epoch) {
+  if (!MayHide(epoch)) return batch_.DeleteVersion(branch_.id, chunk, epoch);
+  VersionRecord zeros;
+  zeros.zero = kAllBlocks;
+  batch_.PutVersion(branch_.id, chunk, epoch, zeros);
 }
 
 // In pieces, since a truncation that was cut short may leave millions.
@@ -83,8 +100,9 @@ Status BranchExtents::CheckBehindEnd() {
   for (bool more = true; more;) {
     more = false;
     CAIRN_RETURN_IF_ERROR(state_.Tolerate(state_.store.index().ForEachVersion(
-        branch_.id, from, kLastChunk, [&](ChunkIndex chunk, Epoch epoch, const VersionRecord&) {
-          if (!IsBehindEnd(chunk, epoch)) return true;
+        branch_.id, from, kLastChunk,
+        [&](ChunkIndex chunk, Epoch epoch, const VersionRecord& record) {
+          if (!IsBehindEnd(chunk, epoch, record)) return true;
           // Whole chunks at a time, so that the next piece can begin at a chunk.
           if (state_.repairing() && batch_.count() >= kDeleteBatch && chunk != from) {
             from = chunk;
@@ -93,7 +111,7 @@ Status BranchExtents::CheckBehindEnd() {
           }
           from = chunk;
           ++count;
-          if (state_.repairing()) batch_.DeleteVersion(branch_.id, chunk, epoch);
+          if (state_.repairing()) TakeAway(chunk, epoch);
           return true;
         })));
     CAIRN_RETURN_IF_ERROR(state_.Commit(batch_));
@@ -102,6 +120,44 @@ Status BranchExtents::CheckBehindEnd() {
     state_.Add({Severity::kLeak, "behind-end", state_.NameOf(branch_.id),
                 fmt::format("{} version records lie behind the volume's end", count)},
                Repair::kYes);
+  }
+  return Status::Ok();
+}
+
+// Blocks that no view shows, and that nobody is about to give back.
+Status BranchExtents::CheckNeeded() {
+  if (branch_.to_be_cleaned || !state_.index_readable) return Status::Ok();
+  std::vector<Epoch> views = branch_.views;
+  if (branch_.volume != nullptr) views.push_back(branch_.record.epoch);
+  // Nobody knows whose data it is: it is kept.
+  if (views.empty()) return Status::Ok();
+  std::sort(views.begin(), views.end());
+  uint64_t bytes = 0;
+  ChunkIndex current;
+  std::vector<std::pair<Epoch, VersionRecord>> versions;
+  const auto judge = [&] {
+    const std::vector<BlockMask> needed = NeededBlocks(versions, views);
+    for (size_t i = 0; i < versions.size(); ++i) {
+      const BlockMask unneeded = versions[i].second.extent & ~needed[i];
+      bytes += static_cast<uint64_t>(std::popcount(unneeded)) * kBlockSize;
+    }
+    versions.clear();
+  };
+  CAIRN_RETURN_IF_ERROR(
+      ForEachVersion([&](ChunkIndex chunk, Epoch epoch, const VersionRecord& record) {
+        if (chunk != current) judge();
+        current = chunk;
+        versions.emplace_back(epoch, record);
+        return Status::Ok();
+      }));
+  judge();
+  if (bytes == 0) return Status::Ok();
+  if (state_.Add({Severity::kLeak, "unneeded-blocks", state_.NameOf(branch_.id),
+                  fmt::format("{} bytes of branch {} that no volume, snapshot or clone shows",
+                              bytes, branch_.id.value()),
+                  bytes},
+                 Repair::kYes)) {
+    batch_.PutClean(branch_.id);
   }
   return Status::Ok();
 }
@@ -237,7 +293,7 @@ Status BranchExtents::ScanLeaks() {
 }
 
 Status BranchExtents::ScanGroup(std::span<const ExtentId> group) {
-  std::map<ExtentId, LeakScan> scans;
+  std::map<ExtentId, ExtentScan> scans;
   for (const ExtentId& id : group) {
     CAIRN_ASSIGN_OR_RETURN(
         auto file,

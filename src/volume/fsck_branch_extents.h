@@ -44,7 +44,10 @@ class BranchExtents {
 
   // Walks over the versions that count: not those behind the volume's end.
   Status ForEachVersion(const VersionSink& sink);
-  bool IsBehindEnd(ChunkIndex chunk, Epoch epoch) const;
+  bool MayHide(Epoch epoch) const;
+  bool IsBehindEnd(ChunkIndex chunk, Epoch epoch, const VersionRecord& record) const;
+  void TakeAway(ChunkIndex chunk, Epoch epoch);
+  Status CheckNeeded();
   Status CheckBehindEnd();
   Status CollectFacts();
   Status CheckEpoch();

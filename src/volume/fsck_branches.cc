@@ -85,9 +85,6 @@ class BranchChecker {
              Repair::kNo);
       return;
     }
-    parent->is_parent = true;
-    parent->newest_seen_by_children =
-        std::max(parent->newest_seen_by_children, branch.record.parent_epoch);
     if (branch.record.parent_epoch > parent->record.epoch) {
       Damage("parent-epoch", state_.NameOf(branch.id),
              fmt::format("it was cloned from epoch {} of branch {}, which is at epoch {}",
@@ -120,7 +117,9 @@ class BranchChecker {
   }
 
   void CheckUsed(const BranchEntry& branch) {
-    if (branch.volume != nullptr || branch.is_parent || state_.IsDead(branch.id)) return;
+    if (branch.volume != nullptr || !branch.views.empty() || branch.to_be_cleaned ||
+        !state_.index_readable || state_.IsDead(branch.id))
+      return;
     Damage("branch-without-volume", Name(branch.id),
            fmt::format("no volume leads to it (it was that of inode {}); its data is kept",
                        branch.record.inode.value()),

@@ -58,6 +58,8 @@ class NameChecker {
     InodeEntry* const root = state_.FindInode(kRootInode);
     if (root == nullptr) return;
     root->names = 1;  // it needs no other
+    // Nor does this one, which the root does not list.
+    if (InodeEntry* const snapshots = state_.FindInode(kSnapshotsInode)) snapshots->names = 1;
     if (root->record.parent == kRootInode) return;
     root->record.parent = kRootInode;
     if (state_.Add({Severity::kDamage, "wrong-parent", "/", "the root lies in another directory"},

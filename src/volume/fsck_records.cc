@@ -31,6 +31,10 @@ class RecordReader {
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kRegion, &RecordReader::OnRegion));
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kSums, &RecordReader::OnSums));
     CAIRN_RETURN_IF_ERROR(Read(KeyKind::kRequest, &RecordReader::OnRequest));
+    CAIRN_RETURN_IF_ERROR(Read(KeyKind::kGroup, &RecordReader::OnGroup));
+    CAIRN_RETURN_IF_ERROR(Read(KeyKind::kToken, &RecordReader::OnToken));
+    CAIRN_RETURN_IF_ERROR(Read(KeyKind::kView, &RecordReader::OnView));
+    CAIRN_RETURN_IF_ERROR(Read(KeyKind::kClean, &RecordReader::OnClean));
     CAIRN_RETURN_IF_ERROR(ReadUnknown());
     CollectReferenced();
     return Status::Ok();
@@ -76,10 +80,12 @@ class RecordReader {
 
   Status OnInode(std::string_view key, std::string_view value) {
     CAIRN_ASSIGN_OR_RETURN(const uint64_t id, DecodeIdKey(key));
-    NoteId(id);
+    // `.snapshots` has a number of its own.
+    if (InodeId(id) != kSnapshotsInode) NoteId(id);
     CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, DecodeInode(value));
     state_.inodes.push_back({InodeId(id), record});
-    ++(record.kind == FileKind::kDirectory ? state_.report.directories : state_.report.volumes);
+    if (record.kind == FileKind::kDirectory) ++state_.report.directories;
+    if (record.kind == FileKind::kVolume) ++state_.report.volumes;
     return Status::Ok();
   }
 
@@ -168,6 +174,29 @@ class RecordReader {
 
   // What a mount leaves that ended without its last server; the next one takes it away.
   Status OnRequest(std::string_view key, std::string_view) { return StatusOf(DecodeIdKey(key)); }
+  Status OnGroup(std::string_view key, std::string_view value) {
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t id, DecodeIdKey(key));
+    NoteId(id);
+    CAIRN_ASSIGN_OR_RETURN(const GroupRecord record, DecodeGroup(value));
+    state_.groups.push_back({InodeId(id), record});
+    ++state_.report.snapshots;
+    return Status::Ok();
+  }
+  Status OnToken(std::string_view, std::string_view value) { return StatusOf(DecodeU64(value)); }
+  Status OnView(std::string_view key, std::string_view value) {
+    CAIRN_ASSIGN_OR_RETURN(View view, DecodeViewKey(key));
+    CAIRN_ASSIGN_OR_RETURN(view.kind, DecodeView(value));
+    state_.views.push_back(view);
+    NoteId(view.branch.value());
+    NoteId(view.viewer);
+    return Status::Ok();
+  }
+  Status OnClean(std::string_view key, std::string_view) {
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t id, DecodeIdKey(key));
+    NoteId(id);
+    state_.marked.push_back(BranchId(id));
+    return Status::Ok();
+  }
 
   template <typename T>
   static Status StatusOf(Result<T> result) {
@@ -190,6 +219,8 @@ class RecordReader {
       all.push_back(branch.record.parent);
     }
     for (const InodeEntry& inode : state_.inodes) all.push_back(inode.record.branch);
+    for (const View& view : state_.views) all.push_back(view.branch);
+    all.insert(all.end(), state_.marked.begin(), state_.marked.end());
     all.insert(all.end(), state_.dead.begin(), state_.dead.end());
     std::sort(all.begin(), all.end());
     all.erase(std::unique(all.begin(), all.end()), all.end());

@@ -86,6 +86,7 @@ Result<std::optional<std::string>> State::Listing(InodeId parent, InodeId child)
 std::string State::PathOf(InodeId id) {
   std::string path;
   for (int depth = 0; id != kRootInode && depth < kDeepestPath; ++depth) {
+    if (id == kSnapshotsInode) return "/.snapshots" + path;
     const InodeEntry* const entry = FindInode(id);
     if (entry == nullptr) break;
     auto name = Listing(entry->record.parent, id);

@@ -30,8 +30,15 @@ struct BranchEntry {
   BranchId id;
   BranchRecord record;
   const InodeEntry* volume = nullptr;  // whose head it is
-  bool is_parent = false;
-  Epoch newest_seen_by_children;  // versions up to here may be needed by a clone
+  // Snapshots and clones that need it; versions up to the newest of these may be theirs.
+  std::vector<Epoch> views;
+  Epoch newest_view;
+  bool to_be_cleaned = false;  // what nobody needs of it goes in the background
+};
+
+struct GroupEntry {
+  InodeId id;
+  GroupRecord record;
 };
 
 class State {
@@ -77,6 +84,9 @@ class State {
   std::vector<InodeEntry> inodes;          // by id
   std::vector<BranchEntry> branches;       // by id
   std::vector<BranchId> dead;              // by id
+  std::vector<BranchId> marked;            // to be cleaned, by id
+  std::vector<View> views;                 // by branch and epoch
+  std::vector<GroupEntry> groups;          // by id
   std::vector<BranchId> referenced;        // by id
   std::vector<BranchId> version_branches;  // those with version records, by id
   std::vector<BranchId> extent_branches;   // those with extent records, by id
@@ -98,6 +108,9 @@ Status CheckTree(State& state);
 // fsck_branches.cc: extended attributes and orphans of no file; branches and whose they are.
 Status CheckAttributes(State& state);
 Status CheckBranches(State& state);
+// fsck_snapshots.cc: snapshots, their members and tokens, and who needs which branch. Before
+// CheckBranches.
+Status CheckSnapshots(State& state);
 // fsck_extents.cc: versions against extent records against extent files.
 Status CheckExtents(State& state);
 

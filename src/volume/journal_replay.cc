@@ -49,6 +49,14 @@ Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
   // Its files may be gone already.
   CAIRN_ASSIGN_OR_RETURN(const bool dead, index.HasDeadBranch(branch));
   if (dead) return Status::Ok();
+  // All versions of an epoch that the record calls past are in the index, and some of them may have
+  // been given back since, with their files.
+  if (epoch < record->epoch) return Status::Ok();
+  if (epoch > record->epoch) {
+    // By epochs in their order, so that the newest one's is the last word.
+    record->epoch = epoch;
+    batch.PutBranch(branch, *record);
+  }
   std::set<SegmentIndex> segments;
   for (const auto& [chunk, mask] : chunks) segments.insert(SegmentOf(chunk));
   for (const SegmentIndex segment : segments) {

@@ -18,7 +18,9 @@ class LockTable {
  public:
   class Held {
    public:
-    Held(LockTable& table, std::initializer_list<InodeId> inodes) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+    Held(LockTable& table, std::initializer_list<InodeId> inodes)
+        : Held(table, std::vector<InodeId>(inodes)) {}
+    Held(LockTable& table, const std::vector<InodeId>& inodes) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
       for (const InodeId inode : inodes) stripes_.push_back(&table.StripeOf(inode));
       std::sort(stripes_.begin(), stripes_.end());
       stripes_.erase(std::unique(stripes_.begin(), stripes_.end()), stripes_.end());

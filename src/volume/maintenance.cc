@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "src/base/log.h"
+#include "src/volume/branch_cleaner.h"
 
 namespace cairn {
 namespace {
@@ -82,7 +84,17 @@ Status Maintenance::Start(bool takes_over) {
     dead.push_back(branch);
     return true;
   }));
+  std::vector<BranchId> marked;
+  CAIRN_RETURN_IF_ERROR(index.ForEachClean([&](BranchId branch) {
+    marked.push_back(branch);
+    return true;
+  }));
+  {
+    MutexLock lock(waiting_mu_);
+    unknown_.insert(marked.begin(), marked.end());
+  }
   for (const BranchId branch : dead) ReclaimSoon(branch);
+  for (const BranchId branch : marked) ReclaimSoon(branch);
   std::vector<InodeId> orphans;
   CAIRN_RETURN_IF_ERROR(index.ForEachOrphan([&](InodeId inode) {
     orphans.push_back(inode);
@@ -193,10 +205,104 @@ void Maintenance::DestroySoon(InodeId inode) {
 }
 
 void Maintenance::ReclaimSoon(BranchId branch) {
-  Post([this, branch] {
-    const Status status = ReclaimBranch(branch);
-    if (!status.ok()) LogError("reclaiming branch {}: {}", branch.value(), status.ToString());
-  });
+  PostReclaim(branch, std::chrono::milliseconds(0));
+}
+
+size_t Maintenance::reclaims_waiting() {
+  MutexLock lock(waiting_mu_);
+  return waiting_.size();
+}
+
+void Maintenance::PostReclaim(BranchId branch, std::chrono::milliseconds delay) {
+  if (delay.count() > 0) {
+    return PostAfter(delay, [this, branch] { ReclaimSoon(branch); });
+  }
+  {
+    // Many requests, one pass.
+    MutexLock lock(waiting_mu_);
+    if (!waiting_.insert(branch).second) return;
+    queue_.push_back(branch);
+    if (std::exchange(reclaiming_, true)) return;
+  }
+  Post([this] { RunReclaims(); });
+}
+
+void Maintenance::RunReclaims() {
+  BranchId branch;
+  {
+    // Who asks from here on wants another pass.
+    MutexLock lock(waiting_mu_);
+    branch = queue_.front();
+    queue_.pop_front();
+    waiting_.erase(branch);
+  }
+  RunReclaim(branch);
+  {
+    MutexLock lock(waiting_mu_);
+    reclaiming_ = !queue_.empty();
+    if (!reclaiming_) return;
+  }
+  // Behind what others have asked the executor for meanwhile.
+  Post([this] { RunReclaims(); });
+}
+
+void Maintenance::RunReclaim(BranchId branch) {
+  const auto again = Reclaim(branch);
+  if (!again.ok()) {
+    LogError("reclaiming branch {}: {}", branch.value(), again.status().ToString());
+  } else if (*again && !gatekeeper_->stopping.load()) {
+    PostReclaim(branch, **again);
+  }
+}
+
+Result<std::optional<std::chrono::milliseconds>> Maintenance::Reclaim(BranchId branch) {
+  using Again = std::optional<std::chrono::milliseconds>;
+  Index& index = context_.store->index();
+  CAIRN_ASSIGN_OR_RETURN(const bool dead, index.HasDeadBranch(branch));
+  if (dead) {
+    CAIRN_RETURN_IF_ERROR(ReclaimBranch(branch));
+    return Again();
+  }
+  CAIRN_ASSIGN_OR_RETURN(const bool marked, index.HasClean(branch));
+  if (!marked) return Again();
+  BranchCleaner::Options options;
+  options.pause = options_.clean_pause;
+  options.stop = [this] { return gatekeeper_->stopping.load(); };
+  {
+    MutexLock lock(waiting_mu_);
+    options.thorough = unknown_.contains(branch);
+  }
+  CAIRN_ASSIGN_OR_RETURN(const BranchViews::Needs needs, context_.views->Find(index, branch));
+  // The journal must not bring back what is about to go: after this it speaks of no epoch that had
+  // ended before. A failure was logged when it poisoned its volume.
+  (void)FlushIndex();
+  const auto outcome = BranchCleaner(context_, table_, options).Run(branch, needs);
+  if (!outcome.ok()) {
+    // Where the pass stopped is not known any more.
+    MutexLock lock(waiting_mu_);
+    unknown_.insert(branch);
+    return std::move(outcome).status();
+  }
+  switch (*outcome) {
+    case BranchCleaner::Outcome::kNoViews: {
+      CAIRN_ASSIGN_OR_RETURN(const bool declared, context_.views->DeclareDead(index, branch));
+      if (!declared) return Again(kTickInterval);
+      CAIRN_RETURN_IF_ERROR(ReclaimBranch(branch));
+      return Again();
+    }
+    case BranchCleaner::Outcome::kChanged:
+      return Again(kTickInterval);
+    case BranchCleaner::Outcome::kUnsettled:
+      break;
+    case BranchCleaner::Outcome::kClean: {
+      MutexLock lock(waiting_mu_);
+      unknown_.erase(branch);
+      return Again();
+    }
+  }
+  MutexLock lock(waiting_mu_);
+  unknown_.erase(branch);
+  return Again(options_.clean_again);
 }
 
 Status Maintenance::DestroyVolume(InodeId inode) {
@@ -208,17 +314,18 @@ Status Maintenance::DestroyVolume(InodeId inode) {
   if (!record.ok() && record.status().code() != Code::kNotFound) return std::move(record).status();
   if (record.ok()) {
     batch.DeleteInode(inode);
-    batch.PutDeadBranch(record->branch);
     CAIRN_RETURN_IF_ERROR(index.ForEachXattr(inode, [&](std::string_view name, std::string_view) {
       batch.DeleteXattr(inode, name);
       return true;
     }));
   }
-  CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+  CAIRN_RETURN_IF_ERROR(record.ok() ? context_.views->Abandon(index, record->branch, batch,
+                                                              [&] { return index.Commit(batch); })
+                                    : index.Commit(batch));
   table_.Drop(inode);
   context_.mount_table->ClearTimes(inode);
-  if (!record.ok()) return Status::Ok();
-  return ReclaimBranch(record->branch);
+  if (record.ok()) ReclaimSoon(record->branch);
+  return Status::Ok();
 }
 
 // The branch is dead in the index, durably: nothing refers to its files any more. They go first,
@@ -244,7 +351,17 @@ Status Maintenance::ReclaimBranch(BranchId branch) {
   IndexBatch batch;
   batch.DeleteBranch(branch);
   batch.DeleteDeadBranch(branch);
-  return index.Commit(batch);
+  batch.DeleteClean(branch);
+  auto record = index.GetBranch(branch);
+  if (!record.ok() && record.status().code() != Code::kNotFound) return std::move(record).status();
+  const bool has_parent = record.ok() && record->parent != BranchId(0);
+  if (!has_parent) return index.Commit(batch);
+  // The parent was kept for this one, too.
+  batch.DeleteView({record->parent, record->parent_epoch, branch.value(), ViewKind::kClone});
+  batch.PutClean(record->parent);
+  CAIRN_RETURN_IF_ERROR(context_.views->Change([&] { return index.Commit(batch); }));
+  ReclaimSoon(record->parent);
+  return Status::Ok();
 }
 
 }  // namespace cairn

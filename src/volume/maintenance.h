@@ -5,8 +5,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 
 #include "src/base/executor.h"
 #include "src/base/mutex.h"
@@ -23,6 +26,10 @@ class Maintenance {
   struct Options {
     std::chrono::milliseconds flush_interval{5000};
     std::chrono::milliseconds seal_after{0};  // 0: never
+    // Between two pieces of cleaning, and two passes over a branch that its volume goes on to leave
+    // behind.
+    std::chrono::milliseconds clean_pause{0};
+    std::chrono::milliseconds clean_again{300'000};
   };
   Maintenance(VolumeContext& context, VolumeTable& table, Executor& executor,
               const Options& options);
@@ -44,7 +51,10 @@ class Maintenance {
 
   // Destroys a claimed volume in the background: its records, then its space.
   void DestroySoon(InodeId inode);
+  // A branch that the index marks as dead, or to be cleaned; the mark may be about to be committed.
   void ReclaimSoon(BranchId branch);
+  // How many branches wait for that.
+  size_t reclaims_waiting();
   Sealer& sealer() { return sealer_; }
 
  private:
@@ -60,6 +70,12 @@ class Maintenance {
   void Tick();
   void ScheduleSealing(std::chrono::milliseconds delay);
   Status DestroyVolume(InodeId inode);
+  void PostReclaim(BranchId branch, std::chrono::milliseconds delay);
+  // One from the queue, and on.
+  void RunReclaims();
+  void RunReclaim(BranchId branch);
+  // When to come back, if at all.
+  Result<std::optional<std::chrono::milliseconds>> Reclaim(BranchId branch);
   Status ReclaimBranch(BranchId branch);
   Status FlushLocked() CAIRN_REQUIRES(flush_mu_);
   Status SyncPast();
@@ -73,6 +89,15 @@ class Maintenance {
 
   // Held across the sync of the host filesystem: who waits for it needs to know its outcome.
   Mutex past_mu_;
+
+  Mutex waiting_mu_;
+  std::set<BranchId> waiting_ CAIRN_GUARDED_BY(waiting_mu_);
+  // The same in the order of asking. One pass at a time takes from it, so that others find the
+  // executor's threads free.
+  std::deque<BranchId> queue_ CAIRN_GUARDED_BY(waiting_mu_);
+  bool reclaiming_ CAIRN_GUARDED_BY(waiting_mu_) = false;
+  // Those whose mark an earlier server left, and no pass has ended since.
+  std::set<BranchId> unknown_ CAIRN_GUARDED_BY(waiting_mu_);
 
   // Held across the syncs of a flush: whoever waits for it waits for room in the journal.
   Mutex flush_mu_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "src/volume/request_log.h"
 
@@ -10,6 +11,7 @@ namespace cairn {
 namespace {
 
 constexpr std::string_view kSnapshotsName = ".snapshots";
+constexpr uint32_t kSnapshotsMode = 0755;
 constexpr uint32_t kSetGidBit = 02000;
 constexpr uint32_t kPermissionBits = 07777;
 
@@ -37,11 +39,30 @@ Status Namespace::CheckWritable(bool takes_space) {
 
 Result<InodeRecord> Namespace::Record(InodeId inode) {
   if (const auto volume = table_.FindLoaded(inode)) return volume->Record();
-  return index().GetInode(inode);
+  auto record = index().GetInode(inode);
+  if (inode != kSnapshotsInode || record.status().code() != Code::kNotFound) return record;
+  // Before the first snapshot.
+  CAIRN_ASSIGN_OR_RETURN(InodeRecord snapshots, index().GetInode(kRootInode));
+  snapshots.mode = kSnapshotsMode;
+  snapshots.uid = snapshots.gid = 0;
+  snapshots.parent = kRootInode;
+  return snapshots;
+}
+
+Status Namespace::CheckChangeable(InodeId inode) {
+  while (inode != kRootInode) {
+    if (inode == kSnapshotsInode) return Status(Code::kReadOnly, "a snapshot does not change");
+    const auto record = Record(inode);
+    // Of an orphan the directory may be gone; nothing in a snapshot ever becomes one.
+    if (record.status().code() == Code::kNotFound) return Status::Ok();
+    if (!record.ok()) return record.status();
+    inode = record->parent;
+  }
+  return Status::Ok();
 }
 
 Result<InodeRecord> Namespace::DirectoryRecord(InodeId inode) {
-  CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, index().GetInode(inode));
+  CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, Record(inode));
   if (record.kind == FileKind::kDirectory) return record;
   return Status(Code::kNotDirectory, fmt::format("inode {}", inode.value()));
 }
@@ -96,6 +117,7 @@ Status Namespace::CommitInode(InodeId inode, const InodeRecord& record, const Ch
 
 Result<Attributes> Namespace::Lookup(InodeId parent, std::string_view name) {
   if (name.size() > kMaxNameBytes) return Status(Code::kNameTooLong, "a name has 255 bytes");
+  if (parent == kRootInode && name == kSnapshotsName) return GetAttributes(kSnapshotsInode);
   CAIRN_ASSIGN_OR_RETURN(const auto child, FindChild(parent, name));
   if (!child) return Status(Code::kNotFound, std::string(name));
   return GetAttributes(*child);
@@ -107,6 +129,7 @@ Result<Attributes> Namespace::Make(FileKind kind, InodeId parent, std::string_vi
   if (answer) return AnswerOfMake(*answer);
   CAIRN_RETURN_IF_ERROR(CheckName(parent, name));
   CAIRN_RETURN_IF_ERROR(CheckWritable(true));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(parent));
   LockTable::Held held(locks_, {parent});
   CAIRN_ASSIGN_OR_RETURN(const InodeRecord directory, DirectoryRecord(parent));
   CAIRN_ASSIGN_OR_RETURN(const auto present, FindChild(parent, name));
@@ -148,11 +171,33 @@ Result<Attributes> Namespace::AnswerOfMake(std::string_view answer) {
   return ToAttributes(InodeId(inode), record);
 }
 
+Status Namespace::CommitEntries(const std::vector<NewEntry>& entries, IndexBatch& batch,
+                                const std::function<Status()>& commit) {
+  CAIRN_RETURN_IF_ERROR(CheckWritable(true));
+  std::vector<InodeId> parents;
+  for (const NewEntry& entry : entries) {
+    CAIRN_RETURN_IF_ERROR(CheckName(entry.parent, entry.name));
+    CAIRN_RETURN_IF_ERROR(CheckChangeable(entry.parent));
+    parents.push_back(entry.parent);
+  }
+  LockTable::Held held(locks_, parents);
+  std::map<InodeId, InodeRecord> directories;
+  for (const NewEntry& entry : entries) {
+    CAIRN_ASSIGN_OR_RETURN(directories[entry.parent], DirectoryRecord(entry.parent));
+    CAIRN_ASSIGN_OR_RETURN(const auto present, FindChild(entry.parent, entry.name));
+    if (present) return Status(Code::kExists, entry.name);
+    batch.PutName(entry.parent, entry.name, entry.child);
+  }
+  for (const auto& [inode, record] : directories) TouchDirectory(inode, record, batch);
+  return commit();
+}
+
 Status Namespace::Unlink(InodeId parent, std::string_view name, const Caller& caller) {
   CAIRN_ASSIGN_OR_RETURN(const auto answer, context_.requests->FindAnswer(caller));
   if (answer) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(CheckName(parent, name));
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(parent));
   for (;;) {
     CAIRN_ASSIGN_OR_RETURN(const auto child, FindChild(parent, name));
     if (!child) return Status(Code::kNotFound, std::string(name));
@@ -183,6 +228,7 @@ Status Namespace::RemoveDirectory(InodeId parent, std::string_view name, const C
   if (answer) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(CheckName(parent, name));
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(parent));
   for (;;) {
     CAIRN_ASSIGN_OR_RETURN(const auto child, FindChild(parent, name));
     if (!child) return Status(Code::kNotFound, std::string(name));

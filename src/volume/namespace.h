@@ -41,6 +41,21 @@ class Namespace {
                        const std::function<bool(const DirectoryEntry&)>& sink);
   Result<InodeId> Parent(InodeId inode);
 
+  // A directory entry that is to be made together with something else.
+  struct NewEntry {
+    InodeId parent;
+    std::string name;
+    InodeId child;
+  };
+  // Adds the entries to `batch`, whose other changes bring in the children, and runs `commit` while
+  // the parents are locked. kExists, kNotDirectory, kReadOnly as for Make.
+  Status CommitEntries(const std::vector<NewEntry>& entries, IndexBatch& batch,
+                       const std::function<Status()>& commit);
+  // The record as it is now, loaded or not; that of `.snapshots` although there may be none.
+  Result<InodeRecord> Record(InodeId inode);
+  // kReadOnly for `.snapshots` and what lies below it.
+  Status CheckChangeable(InodeId inode);
+
   Result<Attributes> GetAttributes(InodeId inode);
   Result<Attributes> SetAttributes(InodeId inode, const AttributeChange& change);
 
@@ -59,7 +74,6 @@ class Namespace {
 
   Index& index() { return context_.store->index(); }
   Status CheckWritable(bool takes_space);
-  Result<InodeRecord> Record(InodeId inode);
   Result<InodeRecord> DirectoryRecord(InodeId inode);
   Result<std::optional<InodeId>> FindChild(InodeId parent, std::string_view name);
   Result<bool> IsEmpty(InodeId directory);

@@ -29,9 +29,11 @@ Attributes Namespace::ToAttributes(InodeId inode, const InodeRecord& record) {
 }
 
 Result<uint64_t> Namespace::AllocatedBytes(const InodeRecord& record) {
+  const bool is_snapshot = record.kind == FileKind::kSnapshot;
   uint64_t bytes = 0;
   Status failed;
   CAIRN_RETURN_IF_ERROR(index().ForEachExtent(record.branch, [&](const ExtentId& id, uint64_t) {
+    if (is_snapshot && id.epoch > record.epoch) return false;
     auto info = context_.store->extents().Info(id);
     if (info.ok()) {
       bytes += info->allocated_bytes;
@@ -52,9 +54,9 @@ Result<Attributes> Namespace::GetAttributes(InodeId inode) {
     if (table_.IsUnlinked(inode)) attributes.link_count = 0;
     return attributes;
   }
-  CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, index().GetInode(inode));
+  CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, Record(inode));
   Attributes attributes = ToAttributes(inode, record);
-  if (record.kind == FileKind::kVolume) {
+  if (record.kind != FileKind::kDirectory) {
     CAIRN_ASSIGN_OR_RETURN(attributes.allocated_bytes, AllocatedBytes(record));
     // Unlinked under an earlier server and held open since.
     CAIRN_ASSIGN_OR_RETURN(const bool orphan, index().HasOrphan(inode));
@@ -65,6 +67,7 @@ Result<Attributes> Namespace::GetAttributes(InodeId inode) {
 
 Result<Attributes> Namespace::SetAttributes(InodeId inode, const AttributeChange& change) {
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(inode));
   if (change.size) {
     CAIRN_ASSIGN_OR_RETURN(const auto volume, table_.Find(inode));
     CAIRN_RETURN_IF_ERROR(volume->Truncate(*change.size));
@@ -99,6 +102,7 @@ Status Namespace::SetXattr(InodeId inode, std::string_view name, std::string_vie
     return Status(Code::kNoSpace, "an attribute's value has at most 64 KiB");
   }
   CAIRN_RETURN_IF_ERROR(CheckWritable(true));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(inode));
   LockTable::Held held(locks_, {inode});
   CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, Record(inode));
   bool present = false;
@@ -155,6 +159,7 @@ Status Namespace::RemoveXattr(InodeId inode, std::string_view name, const Caller
   CAIRN_ASSIGN_OR_RETURN(const auto answer, context_.requests->FindAnswer(caller));
   if (answer) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(inode));
   LockTable::Held held(locks_, {inode});
   CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, Record(inode));
   CAIRN_RETURN_IF_ERROR(GetOwnXattr(inode, name).status());

@@ -1,6 +1,8 @@
 // Renaming.
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "src/volume/namespace.h"
 #include "src/volume/request_log.h"
 
@@ -28,6 +30,8 @@ Status Namespace::Rename(InodeId parent, std::string_view name, InodeId new_pare
     return Status(Code::kPermission, "'.snapshots' is where snapshots appear, and nothing else");
   }
   CAIRN_RETURN_IF_ERROR(CheckWritable(false));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(parent));
+  CAIRN_RETURN_IF_ERROR(CheckChangeable(new_parent));
   // Only moves of directories between directories need it; they are too rare to tell apart.
   MutexLock move_lock(directory_move_mu_);
   for (;;) {
@@ -133,8 +137,17 @@ Status Namespace::CommitMove(Move& move, const Caller& caller) {
   if (!exchange) {
     return CommitInode(move.source, move.source_record, moved_to(move.new_parent), batch);
   }
-  return CommitInodeBy(move.source, move.source_record, moved_to(move.new_parent), batch, [&] {
-    return CommitInode(*move.target, move.target_record, moved_to(move.parent), batch);
+  struct End {
+    InodeId inode;
+    const InodeRecord* record;
+    InodeId parent;  // from here on
+  };
+  End first{move.source, &move.source_record, move.new_parent};
+  End second{*move.target, &move.target_record, move.parent};
+  // In the order in which a rollback takes the locks of its volumes, too.
+  if (second.inode < first.inode) std::swap(first, second);
+  return CommitInodeBy(first.inode, *first.record, moved_to(first.parent), batch, [&] {
+    return CommitInode(second.inode, *second.record, moved_to(second.parent), batch);
   });
 }
 

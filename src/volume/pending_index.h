@@ -10,26 +10,30 @@
 
 namespace cairn {
 
-// Chunks and the blocks that the current epoch holds of them, in two generations: what the next
-// sync will write, and what the running one is writing. A reader of the index that looks here
-// first, and into LevelDB after, misses nothing. Not thread-safe: the volume's pending_mu_ guards
-// it.
+// Chunks and the blocks that an epoch of the volume's branch holds of them, in two generations:
+// what the next sync will write, and what the running one is writing. A reader of the index that
+// looks here first, and into LevelDB after, misses nothing. Epochs that ended before they were
+// synced stay here until a sync writes them together with the newer ones. Not thread-safe: the
+// volume's pending_mu_ guards it.
 class PendingIndex {
  public:
-  // What the current epoch's version record of a chunk is to be.
+  // What an epoch's version record of a chunk is to be.
   struct Chunk {
     BlockMask extent = 0;
     BlockMask zero = 0;
   };
   using Chunks = std::map<ChunkIndex, Chunk>;
+  using Epochs = std::map<Epoch, Chunks>;
 
-  void Put(ChunkIndex chunk, Chunk state) { next_[chunk] = state; }
+  void Put(Epoch epoch, ChunkIndex chunk, Chunk state) { next_[epoch][chunk] = state; }
 
   // Moves what is pending to the running sync and returns it; it stays visible until Finish.
   // REQUIRES: no sync runs.
-  const Chunks& Start() {
+  const Epochs& Start() {
     // What an earlier sync did not finish is older than what came since.
-    for (const auto& [chunk, state] : next_) running_[chunk] = state;
+    for (const auto& [epoch, chunks] : next_) {
+      for (const auto& [chunk, state] : chunks) running_[epoch][chunk] = state;
+    }
     next_.clear();
     return running_;
   }
@@ -40,28 +44,33 @@ class PendingIndex {
   }
   bool empty() const { return next_.empty() && running_.empty(); }
 
-  // Calls sink(chunk, state) for the pending chunks of [first, last]; newer states come later.
+  // Calls sink(epoch, chunk, state) for the pending chunks of [first, last]; of one epoch newer
+  // states come later.
   template <typename Sink>
   void ForEach(ChunkIndex first, ChunkIndex last, Sink sink) const {
-    for (const Chunks* chunks : {&running_, &next_}) {
-      for (auto it = chunks->lower_bound(first); it != chunks->end() && it->first <= last; ++it) {
-        sink(it->first, it->second);
+    for (const Epochs* epochs : {&running_, &next_}) {
+      for (const auto& [epoch, chunks] : *epochs) {
+        for (auto it = chunks.lower_bound(first); it != chunks.end() && it->first <= last; ++it) {
+          sink(epoch, it->first, it->second);
+        }
       }
     }
   }
   // The first pending chunk at or behind `from`.
   std::optional<ChunkIndex> FirstFrom(ChunkIndex from) const {
     std::optional<ChunkIndex> first;
-    for (const Chunks* chunks : {&running_, &next_}) {
-      const auto it = chunks->lower_bound(from);
-      if (it != chunks->end() && (!first || it->first < *first)) first = it->first;
+    for (const Epochs* epochs : {&running_, &next_}) {
+      for (const auto& [epoch, chunks] : *epochs) {
+        const auto it = chunks.lower_bound(from);
+        if (it != chunks.end() && (!first || it->first < *first)) first = it->first;
+      }
     }
     return first;
   }
 
  private:
-  Chunks next_;
-  Chunks running_;
+  Epochs next_;
+  Epochs running_;
 };
 
 }  // namespace cairn

@@ -15,7 +15,7 @@ struct Sums {
 
 Status Add(Namespace& names, const Attributes& attributes, Sums& sums) {
   std::vector<InodeId> directories;
-  if (attributes.kind == FileKind::kVolume) {
+  if (attributes.kind != FileKind::kDirectory) {
     sums = {1, 0, attributes.size, attributes.allocated_bytes};
     return Status::Ok();
   }
@@ -69,7 +69,7 @@ Result<std::string> DescribeStatus(const StatusSources& sources, InodeId inode) 
   CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, sources.names.GetAttributes(inode));
   Sums sums;
   CAIRN_RETURN_IF_ERROR(Add(sources.names, attributes, sums));
-  const bool is_volume = attributes.kind == FileKind::kVolume;
+  const bool is_volume = attributes.kind != FileKind::kDirectory;
   nlohmann::json json;
   json["kind"] = is_volume ? "volume" : "directory";
   json["inode"] = inode.value();

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "src/base/clock.h"
+#include "src/volume/branch_views.h"
 #include "src/volume/chunk_map.h"
 #include "src/volume/region_seal.h"
 #include "src/warm/index_journal.h"
@@ -23,6 +24,7 @@ struct VolumeContext {
   ChunkMapBudget* budget = nullptr;
   SealMemory* seals = nullptr;
   RequestLog* requests = nullptr;
+  BranchViews* views = nullptr;
   const Clock* clock = nullptr;
   bool read_only = false;
   // Empties the journal by making all volumes' changes durable; called by a writer that found it
@@ -30,7 +32,8 @@ struct VolumeContext {
   std::function<void()> make_room_in_journal;
   // The volume is about to be unloaded with regions that wait to be sealed.
   std::function<void(InodeId)> note_unsealed;
-  // Asks for the branch, whose death the index knows of, to be reclaimed soon. Does not block.
+  // Asks for the branch, which the index marks as dead or to be cleaned, to be reclaimed soon. Does
+  // not block.
   std::function<void(BranchId)> reclaim_soon;
 };
 

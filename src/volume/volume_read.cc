@@ -57,13 +57,13 @@ Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask
   while (block < end_block) {
     const BlockMask bit = BlockRange(block, 1);
     BlockMask same = kAllBlocks & ~head;
-    const LowerPiece* source = nullptr;
+    std::optional<LowerPiece> source;
     if (head & bit) {
       same = head;
     } else {
-      for (const LowerPiece& piece : leaf.Lower(range.chunk)) {
+      for (const LowerPiece piece : leaf.Lower(range.chunk)) {
         if (piece.mask & bit) {
-          source = &piece;
+          source = piece;
           same &= piece.mask;
           break;
         }
@@ -77,7 +77,7 @@ Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask
     const uint64_t offset = ChunkStart(range.chunk) + begin;
     if (head & bit) {
       CAIRN_RETURN_IF_ERROR(ReadRun(leaf, {offset, part.size()}, offset, part));
-    } else if (source != nullptr) {
+    } else if (source) {
       CAIRN_RETURN_IF_ERROR(ReadLower(*source, offset, part));
     } else {
       std::memset(part.data(), 0, part.size());
@@ -90,7 +90,7 @@ Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask
 Status DiskVolume::ReadLower(const LowerPiece& piece, uint64_t offset, std::span<std::byte> out) {
   switch (piece.kind) {
     case LowerPiece::Kind::kExtent: {
-      CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file,
+      CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<ExtentFile> file,
                              extents_.Lower({piece.branch, piece.epoch, SegmentOf(offset)}));
       CAIRN_RETURN_IF_ERROR(file->ReadAt(OffsetInSegment(offset), out));
       CAIRN_ASSIGN_OR_RETURN(const auto seal,

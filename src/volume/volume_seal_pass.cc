@@ -62,12 +62,12 @@ class BlockSummer {
 }  // namespace
 
 bool DiskVolume::HasUnsealedRegions() {
-  if (context_.read_only || retired_.load() || !Health().ok()) return false;
+  if (read_only_ || retired_.load() || !Health().ok()) return false;
   return seals_.HasWork();
 }
 
 bool DiskVolume::HasSealWork() {
-  if (context_.read_only || retired_.load() || !Health().ok()) return false;
+  if (read_only_ || retired_.load() || !Health().ok()) return false;
   const uint64_t chunks = ChunkCount(size());
   return seals_.HasWork() || next_region_to_find_.load() * kChunksPerRegion < chunks;
 }
@@ -76,7 +76,7 @@ Result<DiskVolume::SealResult> DiskVolume::SealIdleRegions(const SealPass& pass)
   MutexLock lock(seal_pass_mu_);
   SealResult result;
   // A full filesystem has better uses for its last blocks.
-  if (context_.read_only || context_.store->reserve().scarce()) return result;
+  if (read_only_ || context_.store->reserve().scarce()) return result;
   CAIRN_RETURN_IF_ERROR(FindUnsealed(result));
   const std::vector<std::shared_ptr<RegionSeal>> regions = BeginSealing(pass);
   if (regions.empty()) return result;

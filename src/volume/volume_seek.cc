@@ -7,6 +7,7 @@ namespace cairn {
 
 Result<uint64_t> DiskVolume::SeekData(uint64_t offset) {
   GateEntry entry(gate_);
+  if (retired_.load()) return Status(Code::kStale, "the volume is gone");
   const uint64_t size = size_.load(std::memory_order_acquire);
   const ChunkIndex end(ChunkCount(size));
   while (offset < size) {
@@ -23,6 +24,7 @@ Result<uint64_t> DiskVolume::SeekData(uint64_t offset) {
 
 Result<uint64_t> DiskVolume::SeekHole(uint64_t offset) {
   GateEntry entry(gate_);
+  if (retired_.load()) return Status(Code::kStale, "the volume is gone");
   const uint64_t size = size_.load(std::memory_order_acquire);
   if (offset >= size) return Status(Code::kNoDevice, "behind the end");
   while (offset < size) {
@@ -46,12 +48,13 @@ Result<uint64_t> DiskVolume::SeekInChunk(const ChunkRange& range, bool data) {
     const BlockMask bit = BlockRange(block, 1);
     BlockMask same = kAllBlocks & ~head;
     ExtentFile* file = nullptr;
+    std::shared_ptr<ExtentFile> lower;
     bool all_data = false;
     if (head & bit) {
       same = head;
       CAIRN_ASSIGN_OR_RETURN(file, extents_.HeadForReading(SegmentOf(range.chunk)));
     } else {
-      for (const LowerPiece& piece : leaf->Lower(range.chunk)) {
+      for (const LowerPiece piece : leaf->Lower(range.chunk)) {
         if (!(piece.mask & bit)) {
           same &= ~piece.mask;
           continue;
@@ -59,7 +62,8 @@ Result<uint64_t> DiskVolume::SeekInChunk(const ChunkRange& range, bool data) {
         same &= piece.mask;
         if (piece.kind == LowerPiece::Kind::kExtent) {
           CAIRN_ASSIGN_OR_RETURN(
-              file, extents_.Lower({piece.branch, piece.epoch, SegmentOf(range.chunk)}));
+              lower, extents_.Lower({piece.branch, piece.epoch, SegmentOf(range.chunk)}));
+          file = lower.get();
         }
         all_data = piece.kind == LowerPiece::Kind::kTombstone;
         break;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <vector>
 
 #include "src/base/log.h"
@@ -153,6 +154,7 @@ Status DiskVolume::Truncate(uint64_t size) {
 }
 
 Status DiskVolume::Grow(uint64_t size) {
+  changed_since_cut_.store(true);
   JournalSize(size);
   const uint64_t old_size = size_.exchange(size);
   IndexBatch batch;
@@ -197,29 +199,66 @@ Status DiskVolume::CutOff(uint64_t size, uint64_t old_size) {
 Status DiskVolume::DeleteVersionsFrom(ChunkIndex first, IndexBatch& batch) {
   Index& index = context_.store->index();
   const Lineage::Level head = lineage_.head();
+  // The first epoch of a branch without a parent has nothing beneath.
+  if (lineage_.levels().size() > 1 || head.epoch != Epoch(1)) return HideVersionsFrom(first, batch);
   const ChunkIndex last(ChunkCount(kMaxVolumeSize));
-  // What lies beneath the head must not come back when the volume grows again.
-  std::optional<ChunkIndex> beneath = first;
   for (;;) {
     std::vector<ChunkIndex> found;
-    CAIRN_RETURN_IF_ERROR(index.ForEachVersion(
-        head.branch, first, last, [&](ChunkIndex chunk, Epoch epoch, const VersionRecord&) {
-          if (epoch == head.epoch) found.push_back(chunk);
-          return found.size() < kDeletesPerBatch;
-        }));
+    CAIRN_RETURN_IF_ERROR(index.ForEachVersion(head.branch, first, last,
+                                               [&](ChunkIndex chunk, Epoch, const VersionRecord&) {
+                                                 found.push_back(chunk);
+                                                 return found.size() < kDeletesPerBatch;
+                                               }));
     for (const ChunkIndex chunk : found) batch.DeleteVersion(head.branch, chunk, head.epoch);
     if (found.size() < kDeletesPerBatch) break;
     CAIRN_RETURN_IF_ERROR(index.Commit(batch));
     batch.Clear();
     first = found.back().Next();
   }
-  while (beneath) {
-    CAIRN_ASSIGN_OR_RETURN(beneath, lineage_.FirstVersionBeneathFrom(index, *beneath));
-    if (!beneath) break;
+  return Status::Ok();
+}
+
+// What lies beneath the head must not come back when the volume grows again: there the head says
+// that it is zeros, in the same batch in which it gives up its own.
+Status DiskVolume::HideVersionsFrom(ChunkIndex first, IndexBatch& batch) {
+  Index& index = context_.store->index();
+  const Lineage beneath = lineage_.Beneath();
+  for (;;) {
+    CAIRN_ASSIGN_OR_RETURN(const auto next, lineage_.FirstVersionFrom(index, first));
+    if (!next) return Status::Ok();
+    CAIRN_RETURN_IF_ERROR(HideInLeaf(beneath, *next, batch));
+    if (batch.count() >= kDeletesPerBatch) {
+      CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+      batch.Clear();
+    }
+    first = ChunkIndex((ChunkLeaf::NumberOf(*next) + 1) * ChunkLeaf::kChunks);
+  }
+}
+
+// From `first` to the end of its leaf.
+Status DiskVolume::HideInLeaf(const Lineage& beneath, ChunkIndex first, IndexBatch& batch) {
+  Index& index = context_.store->index();
+  const Lineage::Level head = lineage_.head();
+  const uint64_t number = ChunkLeaf::NumberOf(first);
+  const ChunkIndex last((number + 1) * ChunkLeaf::kChunks - 1);
+  ChunkLeaf leaf;
+  CAIRN_RETURN_IF_ERROR(beneath.LoadLeaf(index, number, {}, leaf));
+  std::map<ChunkIndex, VersionRecord> own;
+  CAIRN_RETURN_IF_ERROR(index.ForEachVersion(
+      head.branch, first, last, [&](ChunkIndex chunk, Epoch epoch, const VersionRecord& version) {
+        if (epoch == head.epoch) own[chunk] = version;
+        return true;
+      }));
+  for (ChunkIndex chunk = first; chunk <= last; chunk = chunk.Next()) {
+    const auto found = own.find(chunk);
+    if (leaf.LowerData(chunk) == 0) {
+      if (found != own.end()) batch.DeleteVersion(head.branch, chunk, head.epoch);
+      continue;
+    }
+    if (found != own.end() && found->second.zero == kAllBlocks) continue;
     VersionRecord hidden;
     hidden.zero = kAllBlocks;
-    batch.PutVersion(head.branch, *beneath, head.epoch, hidden);
-    beneath = beneath->Next();
+    batch.PutVersion(head.branch, chunk, head.epoch, hidden);
   }
   return Status::Ok();
 }
@@ -240,35 +279,30 @@ Status DiskVolume::PunchSegmentsFrom(uint64_t offset, uint64_t old_size) {
 Status DiskVolume::ShrinkToNothing() {
   Index& index = context_.store->index();
   CAIRN_ASSIGN_OR_RETURN(const uint64_t id, index.AllocateId());
-  const BranchId branch(id);
   JournalSize(0);
   SyncSlot slot(*this);
-  const uint64_t old_size = size_.exchange(0);
   const BranchId old_branch = lineage_.head().branch;
+  // A cut that is not durable yet must not lose what is pending.
+  if (context_.views->IsPinned(old_branch)) CAIRN_RETURN_IF_ERROR(SyncHoldingSlot());
+  const uint64_t old_size = size_.exchange(0);
+  Replacement replacement;
+  replacement.branch = BranchId(id);
+  replacement.record.inode = inode_;
+  replacement.record.trimmed_crash = context_.store->crash_count();
+  replacement.lineage = Lineage::OfNew(replacement.branch, replacement.record.epoch);
   IndexBatch batch;
-  BranchRecord record;
-  record.inode = inode_;
-  record.trimmed_crash = context_.store->crash_count();
-  batch.PutBranch(branch, record);
-  batch.PutDeadBranch(old_branch);
+  batch.PutBranch(replacement.branch, replacement.record);
   // From here on no sealer enters records of the old branch.
   seals_.ForgetAll();
-  const Status committed =
-      CommitRecord(batch, [&](InodeRecord& changed) { changed.branch = branch; });
+  const Status committed = context_.views->Abandon(index, old_branch, batch, [&] {
+    return CommitRecord(batch, [&](InodeRecord& changed) { changed.branch = replacement.branch; });
+  });
   if (!committed.ok()) {
     size_.store(old_size);
     Poison(committed);
     return committed;
   }
-  map_.Clear();
-  {
-    MutexLock lock(pending_mu_);
-    pending_.Clear();
-    size_dirty_ = false;
-    head_ = {branch, record.epoch};
-  }
-  lineage_ = Lineage::OfNew(branch, record.epoch);
-  extents_.ResetToNew(lineage_);
+  SwitchHoldingSlot(std::move(replacement));
   context_.reclaim_soon(old_branch);
   return Status::Ok();
 }

@@ -22,7 +22,7 @@ DiskVolume::SyncSlot::~SyncSlot() {
 }
 
 Status DiskVolume::Sync() {
-  if (context_.read_only || retired_.load()) return Status::Ok();
+  if (read_only_ || retired_.load()) return Status::Ok();
   uint64_t wanted = 0;
   {
     MutexLock lock(sync_mu_);
@@ -52,52 +52,59 @@ Status DiskVolume::SyncHoldingSlot() {
 }
 
 Status DiskVolume::SyncAndCommit() {
-  const PendingIndex::Chunks* chunks = nullptr;
+  const PendingIndex::Epochs* epochs = nullptr;
   bool with_record = false;
+  Lineage::Level head;
   {
     MutexLock lock(pending_mu_);
-    chunks = &pending_.Start();
+    // With the changes, not later: what a cut in between leaves behind is for the next sync.
+    head = head_;
+    epochs = &pending_.Start();
     with_record = std::exchange(size_dirty_, false);
     size_syncing_ = with_record;
   }
   // The bytes first. What was written after pending_ was taken may be synced as well; that harms
   // nothing.
   IndexBatch batch;
-  CAIRN_ASSIGN_OR_RETURN(const std::vector<ExtentSet::Recorded> recorded, extents_.Sync(batch));
-  CAIRN_RETURN_IF_ERROR(CommitPending(*chunks, with_record, batch));
-  extents_.NoteRecorded(recorded);
+  CAIRN_ASSIGN_OR_RETURN(const ExtentSet::Synced synced, extents_.Sync(batch));
+  CAIRN_RETURN_IF_ERROR(CommitPending(head, *epochs, with_record, batch));
+  extents_.NoteRecorded(synced);
   MutexLock lock(pending_mu_);
   pending_.Finish();
   size_syncing_ = false;
   return Status::Ok();
 }
 
-Status DiskVolume::CommitPending(const PendingIndex::Chunks& chunks, bool with_record,
-                                 IndexBatch& batch) {
-  Lineage::Level head;
-  {
-    MutexLock lock(pending_mu_);
-    head = head_;
+// All epochs together, and the branch's record with the newest: an epoch that the record calls past
+// has all its versions in the index.
+Status DiskVolume::CommitPending(const Lineage::Level& head, const PendingIndex::Epochs& epochs,
+                                 bool with_record, IndexBatch& batch) {
+  for (const auto& [epoch, chunks] : epochs) {
+    for (const auto& [chunk, state] : chunks) {
+      VersionRecord version;
+      version.extent = state.extent;
+      version.zero = state.zero;
+      batch.PutVersion(head.branch, chunk, epoch, version);
+    }
   }
-  for (const auto& [chunk, state] : chunks) {
-    VersionRecord version;
-    version.extent = state.extent;
-    version.zero = state.zero;
-    batch.PutVersion(head.branch, chunk, head.epoch, version);
-  }
-  if (!with_record) return context_.store->index().Commit(batch);
-  return CommitRecord(batch, [](InodeRecord&) {});
+  BranchRecord branch = branch_record_;
+  branch.epoch = head.epoch;
+  if (branch.epoch != branch_record_.epoch) batch.PutBranch(head.branch, branch);
+  CAIRN_RETURN_IF_ERROR(with_record ? CommitRecord(batch, [](InodeRecord&) {})
+                                    : context_.store->index().Commit(batch));
+  branch_record_ = branch;
+  return Status::Ok();
 }
 
 bool DiskVolume::HasPendingIndex() {
-  if (context_.read_only || retired_.load() || !Health().ok()) return false;
+  if (read_only_ || retired_.load() || !Health().ok()) return false;
   MutexLock lock(pending_mu_);
   return !pending_.empty() || size_dirty_ || size_syncing_;
 }
 
 bool DiskVolume::NeedsSync() {
   if (HasPendingIndex()) return true;
-  if (context_.read_only || retired_.load() || !Health().ok()) return false;
+  if (read_only_ || retired_.load() || !Health().ok()) return false;
   return extents_.dirty();
 }
 

@@ -105,6 +105,29 @@ bool VolumeTable::IsUnlinked(InodeId inode) {
   return found != shard.entries.end() && found->second.unlinked;
 }
 
+bool VolumeTable::ClaimIdle(InodeId inode) {
+  Shard& shard = ShardOf(inode);
+  // Nobody is about to enter it while this is held.
+  MutexLock load_lock(shard.load_mu);
+  MutexLock lock(shard.mu);
+  Entry& entry = shard.entries[inode];
+  if (entry.claimed || !HasNoHandles(inode)) return false;
+  entry.claimed = true;
+  return true;
+}
+
+void VolumeTable::Unclaim(InodeId inode) {
+  Shard& shard = ShardOf(inode);
+  MutexLock lock(shard.mu);
+  const auto found = shard.entries.find(inode);
+  if (found == shard.entries.end()) return;
+  if (found->second.volume == nullptr) {
+    shard.entries.erase(found);
+  } else {
+    found->second.claimed = false;
+  }
+}
+
 void VolumeTable::Drop(InodeId inode) {
   Shard& shard = ShardOf(inode);
   MutexLock lock(shard.mu);
@@ -115,7 +138,9 @@ std::vector<std::shared_ptr<DiskVolume>> VolumeTable::All() {
   std::vector<std::shared_ptr<DiskVolume>> all;
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mu);
-    for (const auto& [inode, entry] : shard.entries) all.push_back(entry.volume);
+    for (const auto& [inode, entry] : shard.entries) {
+      if (entry.volume) all.push_back(entry.volume);
+    }
   }
   return all;
 }
@@ -129,7 +154,7 @@ void VolumeTable::UnloadIdle(Shard& shard) {
   {
     MutexLock lock(shard.mu);
     for (const auto& [inode, entry] : shard.entries) {
-      if (entry.unlinked || context_.mount_table->HandleCount(inode) > 0) continue;
+      if (entry.unlinked || entry.claimed || context_.mount_table->HandleCount(inode) > 0) continue;
       idle.emplace_back(entry.last_use, inode);
     }
   }

@@ -41,6 +41,10 @@ class VolumeTable {
   bool HasNoHandles(InodeId inode);
   // True when the index knows the volume as an orphan and it has no handles: claimed.
   bool ClaimOrphan(InodeId inode);
+  // Claims a volume for destruction that has no handles, loaded or not; false when it has some.
+  bool ClaimIdle(InodeId inode);
+  // Takes ClaimIdle back.
+  void Unclaim(InodeId inode);
   // Forgets a claimed volume.
   void Drop(InodeId inode);
 

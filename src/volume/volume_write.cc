@@ -12,6 +12,7 @@ namespace cairn {
 
 Status DiskVolume::CheckWritable() {
   if (retired_.load()) return Status(Code::kStale, "the volume is gone");
+  if (is_snapshot_) return Status(Code::kReadOnly, "a snapshot does not change");
   if (context_.read_only) return Status(Code::kReadOnly, "the mount is read-only");
   return Health();
 }
@@ -21,7 +22,7 @@ Result<size_t> DiskVolume::Write(uint64_t offset, std::span<const std::byte> dat
     return Status(Code::kTooLarge, "a volume has at most 64 TiB");
   }
   GateEntry entry(gate_);
-  if (refuses_writes_.load(std::memory_order_relaxed) || context_.read_only) [[unlikely]] {
+  if (refuses_writes_.load(std::memory_order_relaxed) || read_only_) [[unlikely]] {
     CAIRN_RETURN_IF_ERROR(CheckWritable());
   }
   if (data.empty()) return size_t{0};
@@ -178,7 +179,8 @@ Status DiskVolume::RecordBlocks(ChunkLeaf& leaf, ChunkIndex chunk, BlockMask hea
       if (refuses_writes_.load()) return Status(Code::kReadOnly, "the volume takes no writes");
       if (context_.journal->Append(JournalEntry::Blocks(head_.branch, head_.epoch, chunk, head))) {
         const BlockMask zeros = leaf.ZerosOf(chunk, head_.branch, head_.epoch) & ~head;
-        pending_.Put(chunk, {head, zeros});
+        pending_.Put(head_.epoch, chunk, {head, zeros});
+        if (!changed_since_cut_.load(std::memory_order_relaxed)) changed_since_cut_.store(true);
         leaf.Head(chunk).store(head, std::memory_order_release);
         return Status::Ok();
       }
@@ -196,6 +198,7 @@ Status DiskVolume::ExtendTo(uint64_t end) {
       if (context_.journal->Append(JournalEntry::Size(inode_, end))) {
         size_.store(end, std::memory_order_release);
         size_dirty_ = true;
+        changed_since_cut_.store(true);
         return Status::Ok();
       }
     }
@@ -211,6 +214,7 @@ void DiskVolume::JournalSize(uint64_t size) {
 }
 
 void DiskVolume::TouchTimes() {
+  if (!changed_since_cut_.load(std::memory_order_relaxed)) changed_since_cut_.store(true);
   const int64_t now_ns = context_.clock->NowNs();
   mtime_ns_.store(now_ns, std::memory_order_relaxed);
   ctime_ns_.store(now_ns, std::memory_order_relaxed);

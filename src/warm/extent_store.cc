@@ -182,13 +182,30 @@ Status ExtentStore::Remove(const ExtentId& id) {
   return status;
 }
 
-Status ExtentStore::RemoveBranch(BranchId branch) {
-  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env_.List(DirectoryOf(branch)));
-  for (const std::string& name : names) {
-    ExtentId id;
-    if (!ParseFileName(name, id) || id.branch != branch) continue;
+Status ExtentStore::RemoveFiles(BranchId branch, std::span<const ExtentId> files) {
+  for (const ExtentId& id : files) {
+    auto file = env_.Open(PathOf(id), OpenMode::kReadWrite);
+    if (file.status().code() == Code::kNotFound) continue;
+    if (!file.ok()) return std::move(file).status();
+    CAIRN_RETURN_IF_ERROR((*file)->Truncate(0));
     CAIRN_RETURN_IF_ERROR(Remove(id));
   }
+  return env_.SyncDir(DirectoryOf(branch));
+}
+
+Result<std::vector<ExtentId>> ExtentStore::FilesOf(BranchId branch) {
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<std::string> names, env_.List(DirectoryOf(branch)));
+  std::vector<ExtentId> files;
+  for (const std::string& name : names) {
+    ExtentId id;
+    if (ParseFileName(name, id) && id.branch == branch) files.push_back(id);
+  }
+  return files;
+}
+
+Status ExtentStore::RemoveBranch(BranchId branch) {
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<ExtentId> files, FilesOf(branch));
+  for (const ExtentId& id : files) CAIRN_RETURN_IF_ERROR(Remove(id));
   // Once their records are gone nobody would look for files that come back.
   return env_.SyncDir(DirectoryOf(branch));
 }

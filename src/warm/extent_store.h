@@ -123,6 +123,10 @@ class ExtentStore {
   Status Remove(const ExtentId& id);
   // The same for all files of a branch, those that the index does not know among them.
   Status RemoveBranch(BranchId branch);
+  // Some files of one branch, durably: also their space when somebody still has them open.
+  Status RemoveFiles(BranchId branch, std::span<const ExtentId> files);
+  // Those of a branch that there are, known to the index or not.
+  Result<std::vector<ExtentId>> FilesOf(BranchId branch);
   // kNotFound when it is not there.
   Result<FileInfo> Info(const ExtentId& id) { return env_.Info(PathOf(id)); }
   std::string PathOf(const ExtentId& id) const;

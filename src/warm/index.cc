@@ -146,6 +146,19 @@ Result<bool> Index::HasDeadBranch(BranchId branch) {
   return Has(DeadBranchKey(branch), "dead branch");
 }
 
+Result<bool> Index::HasClean(BranchId branch) { return Has(CleanKey(branch), "clean"); }
+
+Result<GroupRecord> Index::GetGroup(InodeId group) {
+  CAIRN_ASSIGN_OR_RETURN(std::string value, Get(GroupKey(group), "snapshot"));
+  return DecodeGroup(value);
+}
+
+Result<InodeId> Index::FindToken(std::string_view token) {
+  CAIRN_ASSIGN_OR_RETURN(std::string value, Get(TokenKey(token), "token"));
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t group, DecodeU64(value));
+  return InodeId(group);
+}
+
 Result<uint64_t> Index::GetCounter(std::string_view name) {
   auto value = Get(CounterKey(name), "counter");
   if (value.ok()) return DecodeU64(*value);
@@ -257,6 +270,34 @@ Status Index::ForEachSums(BranchId branch, Epoch epoch, ChunkIndex first, ChunkI
               });
 }
 
+Status Index::ForEachView(BranchId branch, const std::function<bool(const View&)>& sink) {
+  const std::string prefix = KeyPrefix(KeyKind::kView, branch.value());
+  return Walk(prefix, prefix, false,
+              [&](std::string_view key, std::string_view value) -> Result<bool> {
+                CAIRN_ASSIGN_OR_RETURN(View view, DecodeViewKey(key));
+                CAIRN_ASSIGN_OR_RETURN(view.kind, DecodeView(value));
+                return sink(view);
+              });
+}
+
+Status Index::ForEachGroup(const std::function<bool(InodeId, const GroupRecord&)>& sink) {
+  const std::string prefix = KeyPrefix(KeyKind::kGroup);
+  return Walk(prefix, prefix, false,
+              [&](std::string_view key, std::string_view value) -> Result<bool> {
+                CAIRN_ASSIGN_OR_RETURN(const uint64_t id, DecodeIdKey(key));
+                CAIRN_ASSIGN_OR_RETURN(const GroupRecord record, DecodeGroup(value));
+                return sink(InodeId(id), record);
+              });
+}
+
+Status Index::ForEachClean(const std::function<bool(BranchId)>& sink) {
+  const std::string prefix = KeyPrefix(KeyKind::kClean);
+  return Walk(prefix, prefix, false, [&](std::string_view key, std::string_view) -> Result<bool> {
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t id, DecodeIdKey(key));
+    return sink(BranchId(id));
+  });
+}
+
 Status Index::ForEachOrphan(const std::function<bool(InodeId)>& sink) {
   const std::string prefix = KeyPrefix(KeyKind::kOrphan);
   return Walk(prefix, prefix, false, [&](std::string_view key, std::string_view) -> Result<bool> {
@@ -294,7 +335,7 @@ Status Index::ForEachRaw(
 }
 
 Status Index::ForEachUnknown(const std::function<bool(std::string_view key)>& sink) {
-  constexpr std::string_view known = "BCDEIKLNORSVX";
+  constexpr std::string_view known = "BCDEGIJKLMNORSTVX";
   return Walk({}, {}, false, [&](std::string_view key, std::string_view) -> Result<bool> {
     if (!key.empty() && known.find(key[0]) != std::string_view::npos) return true;
     return sink(key);

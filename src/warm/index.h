@@ -54,6 +54,15 @@ class IndexBatch {
   // `answer` is for the operation that reads it back.
   void PutRequest(RequestId request, std::string_view answer);
   void DeleteRequest(RequestId request);
+  void PutGroup(InodeId group, const GroupRecord& record);
+  void DeleteGroup(InodeId group);
+  void PutToken(std::string_view token, InodeId group);
+  void DeleteToken(std::string_view token);
+  void PutView(const View& view);
+  void DeleteView(const View& view);
+  // Versions of the branch may not be needed any more.
+  void PutClean(BranchId branch);
+  void DeleteClean(BranchId branch);
   void PutCounter(std::string_view name, uint64_t number);
   // For fsck; everything else has a method of its own.
   void PutRaw(std::string key, std::string value);
@@ -109,6 +118,9 @@ class Index {
   Result<std::optional<RegionState>> GetRegion(const RegionId& id);
   // Without any block when there is no record.
   Result<ChunkSums> GetSums(BranchId branch, Epoch epoch, ChunkIndex chunk);
+  Result<bool> HasClean(BranchId branch);
+  Result<GroupRecord> GetGroup(InodeId group);
+  Result<InodeId> FindToken(std::string_view token);
   // 0 when it was never put.
   Result<uint64_t> GetCounter(std::string_view name);
 
@@ -129,6 +141,10 @@ class Index {
   // Chunks first..last of one epoch that have checksums, in order.
   Status ForEachSums(BranchId branch, Epoch epoch, ChunkIndex first, ChunkIndex last,
                      const std::function<bool(ChunkIndex)>& sink);
+  // By epoch.
+  Status ForEachView(BranchId branch, const std::function<bool(const View&)>& sink);
+  Status ForEachGroup(const std::function<bool(InodeId, const GroupRecord&)>& sink);
+  Status ForEachClean(const std::function<bool(BranchId)>& sink);
   Status ForEachOrphan(const std::function<bool(InodeId)>& sink);
   Status ForEachDeadBranch(const std::function<bool(BranchId)>& sink);
   // Every record of a kind, undecoded; `verify` reads all of it anew from the disk.

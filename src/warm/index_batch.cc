@@ -68,4 +68,17 @@ void IndexBatch::PutRequest(RequestId request, std::string_view answer) {
 void IndexBatch::DeleteRequest(RequestId request) { DeleteRaw(RequestKey(request)); }
 void IndexBatch::DeleteDeadBranch(BranchId branch) { DeleteRaw(DeadBranchKey(branch)); }
 
+void IndexBatch::PutGroup(InodeId group, const GroupRecord& record) {
+  PutRaw(GroupKey(group), EncodeGroup(record));
+}
+void IndexBatch::DeleteGroup(InodeId group) { DeleteRaw(GroupKey(group)); }
+void IndexBatch::PutToken(std::string_view token, InodeId group) {
+  PutRaw(TokenKey(token), EncodeU64(group.value()));
+}
+void IndexBatch::DeleteToken(std::string_view token) { DeleteRaw(TokenKey(token)); }
+void IndexBatch::PutView(const View& view) { PutRaw(ViewKey(view), EncodeView(view.kind)); }
+void IndexBatch::DeleteView(const View& view) { DeleteRaw(ViewKey(view)); }
+void IndexBatch::PutClean(BranchId branch) { PutRaw(CleanKey(branch), {}); }
+void IndexBatch::DeleteClean(BranchId branch) { DeleteRaw(CleanKey(branch)); }
+
 }  // namespace cairn

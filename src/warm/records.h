@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,11 @@
 
 namespace cairn {
 
-enum class FileKind : uint8_t { kVolume = 1, kDirectory = 2 };
+enum class FileKind : uint8_t {
+  kVolume = 1,
+  kDirectory = 2,
+  kSnapshot = 3,  // a member of a snapshot: what a volume was, read-only
+};
 
 // A file or directory. Hard links do not exist, so the record names its one place.
 struct InodeRecord {
@@ -27,6 +32,7 @@ struct InodeRecord {
   int64_t ctime_ns = 0;
   InodeId parent;   // the root's is the root; of an orphan, where it was
   BranchId branch;  // 0 for a directory
+  Epoch epoch;      // of a snapshot: up to which of the branch's epochs it sees; else 0
 };
 
 // A branch: where it came from and where it stands.
@@ -38,6 +44,8 @@ struct BranchRecord {
   // Up to which crash of the store (WarmStore::crash_count) what crashes may leave behind the
   // volume's end was removed from the extent files.
   uint64_t trimmed_crash = 0;
+  // Of the parent only the bytes before this one, which begins a block, are seen.
+  uint64_t parent_end = kMaxVolumeSize;
 };
 
 // What one epoch of a branch says about one chunk. The masks are disjoint; a block in none of them
@@ -73,6 +81,30 @@ struct RegionId {
 enum class RegionState : uint8_t {
   kSealed = 1,  // each block that has a checksum holds what was summed
   kOpen = 2,    // blocks may have been written since
+};
+
+// Who needs what a branch held at some epoch, beside the volume whose head it is.
+enum class ViewKind : uint8_t {
+  kSnapshot = 1,  // a snapshot's member, by its inode
+  kClone = 2,     // a branch that has this one as parent, by its id
+};
+struct View {
+  BranchId branch;
+  Epoch epoch;
+  uint64_t viewer = 0;
+  ViewKind kind = ViewKind::kSnapshot;
+};
+
+// A snapshot of a group of volumes. Its id is the inode of its directory in .snapshots.
+struct GroupRecord {
+  std::string name;
+  int64_t created_ns = 0;  // since 1970 UTC
+  uint32_t uid = 0;        // who asked for it
+  uint32_t gid = 0;
+  uint64_t member_count = 0;
+  std::string token;  // of the request; may be empty
+  std::string description;
+  std::map<std::string, std::string> tags;
 };
 
 // Checksums of the blocks of one chunk in the extent file of one epoch.

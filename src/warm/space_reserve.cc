@@ -8,7 +8,7 @@
 namespace cairn {
 namespace {
 
-constexpr uint64_t kLargestReserve = 64ull << 20;
+constexpr uint64_t kLargestReserve = 24ull << 20;
 constexpr uint64_t kSmallestReserve = 8ull << 20;
 constexpr uint64_t kReserveShare = 20;  // one part in so many of the filesystem
 constexpr int64_t kRetryIntervalNs = 100'000'000;

@@ -23,7 +23,10 @@ inline constexpr uint32_t kFormatVersion = 1;
 inline constexpr uint64_t kFeatureSeals = 1u << 0;
 // Compatible: records of requests. Nobody but the servers of one mount reads them.
 inline constexpr uint64_t kFeatureRequests = 1u << 0;
-inline constexpr uint64_t kKnownIncompatibleFeatures = kFeatureSeals;
+// Incompatible: branches with parents, views and several epochs; a program that does not know them
+// would take what only a snapshot needs for garbage.
+inline constexpr uint64_t kFeatureSnapshots = 1u << 1;
+inline constexpr uint64_t kKnownIncompatibleFeatures = kFeatureSeals | kFeatureSnapshots;
 inline constexpr uint64_t kKnownReadOnlyFeatures = 0;
 
 struct Superblock {

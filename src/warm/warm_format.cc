@@ -30,7 +30,9 @@ std::string KeyPrefix(KeyKind kind, uint64_t first) {
 }
 
 std::string BranchKey(BranchId branch) { return IdKey(KeyKind::kBranch, branch.value()); }
+std::string CleanKey(BranchId branch) { return IdKey(KeyKind::kClean, branch.value()); }
 std::string DeadBranchKey(BranchId branch) { return IdKey(KeyKind::kDeadBranch, branch.value()); }
+std::string GroupKey(InodeId group) { return IdKey(KeyKind::kGroup, group.value()); }
 std::string InodeKey(InodeId inode) { return IdKey(KeyKind::kInode, inode.value()); }
 std::string OrphanKey(InodeId inode) { return IdKey(KeyKind::kOrphan, inode.value()); }
 
@@ -72,6 +74,19 @@ std::string SumsKey(BranchId branch, Epoch epoch, ChunkIndex chunk) {
   std::string key = IdKey(KeyKind::kSums, branch.value());
   AppendBig64(key, epoch.value());
   AppendBig64(key, chunk.value());
+  return key;
+}
+
+std::string TokenKey(std::string_view token) {
+  std::string key = KeyPrefix(KeyKind::kToken);
+  key += token;
+  return key;
+}
+
+std::string ViewKey(const View& view) {
+  std::string key = IdKey(KeyKind::kView, view.branch.value());
+  AppendBig64(key, view.epoch.value());
+  AppendBig64(key, view.viewer);
   return key;
 }
 
@@ -133,6 +148,17 @@ Result<SumsKeyParts> DecodeSumsKey(std::string_view key) {
   return parts;
 }
 
+Result<View> DecodeViewKey(std::string_view key) {
+  ByteReader reader(key);
+  reader.Little<char>();
+  View view;
+  view.branch = BranchId(reader.Big64());
+  view.epoch = Epoch(reader.Big64());
+  view.viewer = reader.Big64();
+  if (!reader.at_end()) return BadRecord("view key");
+  return view;
+}
+
 Result<uint64_t> DecodeIdKey(std::string_view key) {
   ByteReader reader(key);
   reader.Little<char>();
@@ -173,6 +199,7 @@ std::string EncodeInode(const InodeRecord& record) {
   AppendLittle(value, record.ctime_ns);
   AppendLittle(value, record.parent.value());
   AppendLittle(value, record.branch.value());
+  if (record.kind == FileKind::kSnapshot) AppendLittle(value, record.epoch.value());
   return value;
 }
 
@@ -189,8 +216,11 @@ Result<InodeRecord> DecodeInode(std::string_view value) {
   record.ctime_ns = reader.Little<int64_t>();
   record.parent = InodeId(reader.Little<uint64_t>());
   record.branch = BranchId(reader.Little<uint64_t>());
+  const bool is_snapshot = kind == static_cast<uint8_t>(FileKind::kSnapshot);
+  if (is_snapshot) record.epoch = Epoch(reader.Little<uint64_t>());
   const bool known_kind = kind == static_cast<uint8_t>(FileKind::kVolume) ||
-                          kind == static_cast<uint8_t>(FileKind::kDirectory);
+                          kind == static_cast<uint8_t>(FileKind::kDirectory) ||
+                          (is_snapshot && record.epoch != Epoch(0));
   if (!reader.at_end() || !known_kind || record.mode > 07777 || record.size > kMaxVolumeSize) {
     return BadRecord("file record");
   }
@@ -205,6 +235,7 @@ std::string EncodeBranch(const BranchRecord& record) {
   AppendLittle(value, record.epoch.value());
   AppendLittle(value, record.inode.value());
   AppendLittle(value, record.trimmed_crash);
+  if (record.parent != BranchId(0)) AppendLittle(value, record.parent_end);
   return value;
 }
 
@@ -216,7 +247,11 @@ Result<BranchRecord> DecodeBranch(std::string_view value) {
   record.epoch = Epoch(reader.Little<uint64_t>());
   record.inode = InodeId(reader.Little<uint64_t>());
   record.trimmed_crash = reader.Little<uint64_t>();
-  if (!reader.at_end() || record.epoch == Epoch(0)) return BadRecord("branch record");
+  if (record.parent != BranchId(0)) record.parent_end = reader.Little<uint64_t>();
+  if (!reader.at_end() || record.epoch == Epoch(0) || record.parent_end > kMaxVolumeSize ||
+      record.parent_end % kBlockSize != 0) {
+    return BadRecord("branch record");
+  }
   return record;
 }
 
@@ -309,6 +344,73 @@ Result<ChunkSums> DecodeSums(std::string_view value) {
   }
   if (!reader.at_end()) return BadRecord("checksum record");
   return sums;
+}
+
+namespace {
+
+void AppendText(std::string& value, std::string_view text) {
+  AppendLittle(value, static_cast<uint32_t>(text.size()));
+  value += text;
+}
+
+std::string ReadText(ByteReader& reader) {
+  const auto length = reader.Little<uint32_t>();
+  return std::string(reader.Bytes(length));
+}
+
+}  // namespace
+
+std::string EncodeGroup(const GroupRecord& record) {
+  std::string value;
+  AppendLittle(value, record.created_ns);
+  AppendLittle(value, record.uid);
+  AppendLittle(value, record.gid);
+  AppendLittle(value, record.member_count);
+  AppendText(value, record.name);
+  AppendText(value, record.token);
+  AppendText(value, record.description);
+  AppendLittle(value, static_cast<uint32_t>(record.tags.size()));
+  for (const auto& [tag, text] : record.tags) {
+    AppendText(value, tag);
+    AppendText(value, text);
+  }
+  return value;
+}
+
+Result<GroupRecord> DecodeGroup(std::string_view value) {
+  ByteReader reader(value);
+  GroupRecord record;
+  record.created_ns = reader.Little<int64_t>();
+  record.uid = reader.Little<uint32_t>();
+  record.gid = reader.Little<uint32_t>();
+  record.member_count = reader.Little<uint64_t>();
+  record.name = ReadText(reader);
+  record.token = ReadText(reader);
+  record.description = ReadText(reader);
+  const auto tags = reader.Little<uint32_t>();
+  for (uint32_t i = 0; i < tags && reader.ok(); ++i) {
+    std::string tag = ReadText(reader);
+    record.tags[std::move(tag)] = ReadText(reader);
+  }
+  const bool good_name = !record.name.empty() && record.name.size() <= kMaxNameBytes;
+  if (!reader.at_end() || record.tags.size() != tags || !good_name) {
+    return BadRecord("snapshot record");
+  }
+  return record;
+}
+
+std::string EncodeView(ViewKind kind) {
+  std::string value;
+  AppendLittle(value, static_cast<uint8_t>(kind));
+  return value;
+}
+
+Result<ViewKind> DecodeView(std::string_view value) {
+  ByteReader reader(value);
+  const auto kind = static_cast<ViewKind>(reader.Little<uint8_t>());
+  const bool known = kind == ViewKind::kSnapshot || kind == ViewKind::kClone;
+  if (!reader.at_end() || !known) return BadRecord("view record");
+  return kind;
 }
 
 std::string EncodeU64(uint64_t number) {

@@ -31,13 +31,13 @@ enum class KeyKind : char {
   kXattr = 'X',    // inode, name -> value
   kRegion = 'S',   // branch, epoch, region -> RegionState
   kSums = 'K',     // branch, epoch, chunk -> ChunkSums
+  kGroup = 'G',    // inode of the snapshot's directory -> GroupRecord
+  kClean = 'J',    // branch -> (empty): may hold versions that nobody needs any more
+  kView = 'M',     // branch, epoch, who sees it -> ViewKind
+  kToken = 'T',    // caller's token -> inode of the snapshot's directory
   kRequest = 'R',  // request -> its answer, for when it is sent again
-  // Places kept for what is not built yet. fsck refuses stores that hold them until it knows them.
-  kGroup = 'G',   // snapshot group -> its name, time, state, tags
-  kJob = 'J',     // background work that goes on after a restart
-  kMember = 'M',  // snapshot group, path -> branch, epoch
-  kPack = 'P',    // cold object -> what it holds
-  kToken = 'T',   // caller's token -> snapshot group
+  // A place kept for what is not built yet. fsck refuses stores that hold it until it knows it.
+  kPack = 'P',  // cold object -> what it holds
 };
 
 // The counters: the next id to give out, and WarmStore::crash_count.
@@ -45,11 +45,14 @@ inline constexpr std::string_view kNextIdCounter = "next-id";
 inline constexpr std::string_view kCrashCounter = "crashes";
 
 inline constexpr size_t kMaxNameBytes = 255;
+inline constexpr size_t kMaxTokenBytes = 255;
 
 std::string BranchKey(BranchId branch);
+std::string CleanKey(BranchId branch);
 std::string CounterKey(std::string_view name);
 std::string DeadBranchKey(BranchId branch);
 std::string ExtentKey(const ExtentId& id);
+std::string GroupKey(InodeId group);
 std::string InodeKey(InodeId inode);
 std::string ListingKey(InodeId parent, InodeId child);
 std::string NameKey(InodeId parent, std::string_view name);
@@ -57,7 +60,9 @@ std::string OrphanKey(InodeId inode);
 std::string RegionKey(const RegionId& id);
 std::string RequestKey(RequestId request);
 std::string SumsKey(BranchId branch, Epoch epoch, ChunkIndex chunk);
+std::string TokenKey(std::string_view token);
 std::string VersionKey(BranchId branch, ChunkIndex chunk, Epoch epoch);
+std::string ViewKey(const View& view);
 std::string XattrKey(InodeId inode, std::string_view name);
 
 // All keys of one kind, or of one kind and first id, start with these bytes.
@@ -78,7 +83,10 @@ struct SumsKeyParts {
   ChunkIndex chunk;
 };
 Result<SumsKeyParts> DecodeSumsKey(std::string_view key);
-// For keys that are a letter and one id (branch, inode, orphan, dead branch, request).
+// All but the kind, which is the value.
+Result<View> DecodeViewKey(std::string_view key);
+// For keys that are a letter and one id (branch, inode, orphan, dead branch, clean, group,
+// request).
 Result<uint64_t> DecodeIdKey(std::string_view key);
 struct IdPairKey {
   uint64_t first = 0;
@@ -102,6 +110,10 @@ std::string EncodeRegion(RegionState state);
 Result<RegionState> DecodeRegion(std::string_view value);
 std::string EncodeSums(const ChunkSums& sums);
 Result<ChunkSums> DecodeSums(std::string_view value);
+std::string EncodeGroup(const GroupRecord& record);
+Result<GroupRecord> DecodeGroup(std::string_view value);
+std::string EncodeView(ViewKind kind);
+Result<ViewKind> DecodeView(std::string_view value);
 std::string EncodeU64(uint64_t number);
 Result<uint64_t> DecodeU64(std::string_view value);
 

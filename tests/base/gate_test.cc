@@ -144,5 +144,22 @@ TEST(GateTest, ClosersQueue) {
   const GateEntry entry(gate);  // left open
 }
 
+TEST(GateTest, ACloserThatWaitsTooLongLetsEverybodyGoOn) {
+  Gate gate;
+  const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::milliseconds(20); };
+  gate.Enter();
+  ASSERT_TRUE(gate.BeginClose(soon()));
+  EXPECT_FALSE(gate.AwaitEmpty(soon()));
+  // Another closer has to wait for the first one.
+  EXPECT_FALSE(gate.BeginClose(soon()));
+  gate.Open();
+  gate.Enter();
+  gate.Leave();
+  gate.Leave();
+  ASSERT_TRUE(gate.BeginClose(soon()));
+  EXPECT_TRUE(gate.AwaitEmpty(soon()));
+  gate.Open();
+}
+
 }  // namespace
 }  // namespace cairn

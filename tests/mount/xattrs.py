@@ -177,11 +177,10 @@ def state_is_hidden_and_read_only(bin_folder):
         check_equal(json.loads(get(volume, "user.cairn.status"))["size"], 1 << 20, "size")
 
 
-def triggers_are_not_supported_yet(bin_folder):
+def triggers_of_the_cold_tier_are_not_supported_yet(bin_folder):
     with Mount(bin_folder) as mount:
         for path in make_tree(mount):
-            for name, value in (("snapshot", b"first"), ("clone", b"to=/x"), ("push", b""),
-                                ("pull", b"")):
+            for name, value in (("push", b""), ("pull", b"")):
                 check_error("EOPNOTSUPP", f"user.cairn.{name}", os.setxattr, path,
                             f"user.cairn.{name}", value)
         check_equal(os.listxattr(mount.path("vm1")), [], "attributes after the triggers")
@@ -215,4 +214,4 @@ def tools_copy_policies(bin_folder):
 if __name__ == "__main__":
     main(policies_are_checked, policies_are_inherited, user_attributes_are_stored_as_given,
          create_and_replace, limits_and_other_namespaces, state_is_hidden_and_read_only,
-         triggers_are_not_supported_yet, tools_copy_policies)
+         triggers_of_the_cold_tier_are_not_supported_yet, tools_copy_policies)

@@ -43,10 +43,24 @@ def usage():
     expect(2, err="subcommand")
     expect(2, "nonsense")
     expect(2, "--nonsense")
-    for verb in ("status", "du", "fsck", "unmount"):
+    for verb in ("status", "du", "fsck", "unmount", "clone", "diff"):
         expect(0, verb, "--help", out="--json")
         expect(2, verb, err="required")
         expect(2, verb, "--nonsense", "/tmp")
+    expect(2, "snapshot", err="subcommand")
+    for verb in ("create", "list", "show", "delete", "rollback", "prune"):
+        expect(0, "snapshot", verb, "--help", out="--json")
+        expect(2, "snapshot", verb, "--nonsense", "/tmp")
+    for verb in ("show", "delete", "rollback"):
+        expect(2, "snapshot", verb, err="required")
+    expect(2, "snapshot", "create", "/tmp", err="--name")
+    expect(2, "snapshot", "create", "--name", "x", err="PATH")
+    expect(2, "snapshot", "create", "/tmp", "--name", "x", "--hold-ms", "0")
+    expect(2, "snapshot", "create", "/tmp", "--name", "x", "--hook-timeout", "soon")
+    expect(2, "snapshot", "prune", "--keep-daily", "-1")
+    expect(2, "snapshot", "prune", "--dry-run", err="--keep-")
+    expect(2, "clone", "/tmp", err="DST")
+    expect(2, "diff", "/tmp", err="B")
     expect(2, "fsck", "one", "two")
     expect(2, "unmount", "--timeout", "-1", "/tmp")
     expect(2, "unmount", "--timeout", "soon", "/tmp")
@@ -56,8 +70,26 @@ def no_mounts(folder):
     for verb in ("status", "unmount"):
         done = expect(1, verb, folder, err="Cairn mount")
         check(done.stdout == "", f"{verb}: an error on stdout")
+    for verb in (("snapshot", "create", folder, "--name", "x"), ("snapshot", "list", folder),
+                 ("snapshot", "show", folder + "/.snapshots/x"),
+                 ("snapshot", "delete", folder + "/.snapshots/x"),
+                 ("snapshot", "rollback", folder + "/.snapshots/x"),
+                 ("snapshot", "prune", folder, "--keep-daily", "1"),
+                 ("clone", folder, folder + "/copy"), ("diff", folder, folder)):
+        done = expect(1, *verb, err="is not in a Cairn mount")
+        check(done.stdout == "", f"{verb}: an error on stdout")
+    expect(1, "clone", os.path.join(folder, "absent"), folder + "/copy", err="No such file")
+    hooks_without_a_mount(folder)
     expect(1, "status", os.path.join(folder, "absent"), err="No such file")
     expect(1, "unmount", os.path.join(folder, "absent"), err="is not a Cairn mount")
+
+
+def hooks_without_a_mount(folder):
+    """A request that cannot be carried out runs no hook: there is nothing to freeze for."""
+    mark = os.path.join(folder, "mark")
+    expect(1, "snapshot", "create", folder, "--name", "x", "--pre", f"touch {mark}",
+           "--post", f"touch {mark}", err="is not in a Cairn mount")
+    check(not os.path.exists(mark), "a hook ran for a request that could not be carried out")
 
 
 def disk_usage(folder):

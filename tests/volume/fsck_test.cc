@@ -127,7 +127,7 @@ TEST_F(FsckTest, ARecordThatCannotBeDecodedStopsEveryRepair) {
 }
 
 TEST_F(FsckTest, RecordsOfUnknownKindsAreRefused) {
-  for (const char* key : {"Gsomething", "Pack", "zzz", "\x01"}) {
+  for (const char* key : {"Rsomething", "Pack", "zzz", "\x01"}) {
     Change([&](IndexBatch& batch) { batch.PutRaw(key, "x"); });
     ExpectNotRepairable({"unknown-record"});
     Change([&](IndexBatch& batch) { batch.DeleteRaw(key); });
@@ -271,9 +271,14 @@ TEST_F(FsckTest, ParentsOfBranches) {
   const Made clone = MakeVolume(kRootInode, "clone", 4 * kChunkSize);
   const auto set_parent = [&](Made child, BranchId parent, uint64_t epoch) {
     auto record = store_->index().GetBranch(child.branch);
+    const View old{record->parent, record->parent_epoch, child.branch.value(), ViewKind::kClone};
     record->parent = parent;
     record->parent_epoch = Epoch(epoch);
-    Change([&](IndexBatch& batch) { batch.PutBranch(child.branch, *record); });
+    Change([&](IndexBatch& batch) {
+      batch.DeleteView(old);
+      batch.PutBranch(child.branch, *record);
+      batch.PutView({parent, Epoch(epoch), child.branch.value(), ViewKind::kClone});
+    });
   };
   set_parent(clone, base.branch, 1);
   ExpectClean();

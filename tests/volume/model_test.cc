@@ -7,6 +7,8 @@
 // A server that dies may leave an operation unanswered, which is then sent again to a later one: it
 // is done once and answered as it was. Programs hold volumes open meanwhile, which live until the
 // last release, and no longer.
+// Snapshots are taken, read, rolled back to, cloned and deleted in between: each shows for ever
+// what it did when it was taken, is there whole or not at all, and leaves no space behind.
 //
 // CAIRN_SEED=N runs one seed; CAIRN_ROUNDS=N runs that many; CAIRN_TRACE=1 prints each operation
 // and compares all contents after it.
@@ -20,13 +22,16 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 
 #include "src/base/stepping_executor.h"
 #include "src/env/memory_env.h"
 #include "src/volume/filesystem.h"
 #include "src/volume/fsck.h"
+#include "src/volume/snapshot_ops.h"
 #include "src/warm/index_journal.h"
 #include "src/warm/mount_table.h"
+#include "tests/volume/snapshot_test_util.h"
 #include "tests/volume/volume_model.h"
 
 namespace cairn {
@@ -85,6 +90,7 @@ class Machine {
     options.chunk_map_bytes = 16 << 10;  // so that leaves come and go
     options.seal_after = std::chrono::seconds(3);
     options.seal_bytes = seal_bytes_;
+    options.clean_pause = std::chrono::milliseconds(0);
     auto filesystem = Filesystem::Open(std::move(parts), options);
     ASSERT_TRUE(filesystem.ok()) << filesystem.status().ToString();
     filesystem_ = std::move(*filesystem);
@@ -92,7 +98,7 @@ class Machine {
 
   // One random operation. False when the power went.
   bool Step() {
-    const uint64_t dice = Below(115);
+    const uint64_t dice = Below(135);
     clock_.Advance();
     bool done = false;
     if (dice < 45) {
@@ -111,15 +117,25 @@ class Machine {
       done = RenameName();
     } else if (dice < 94) {
       done = Read();
-    } else if (dice < 97) {
+    } else if (dice < 101) {
+      done = TakeSnapshot();
+    } else if (dice < 105) {
+      done = RemoveSnapshot();
+    } else if (dice < 108) {
+      done = RollBack();
+    } else if (dice < 111) {
+      done = Clone();
+    } else if (dice < 113) {
+      done = ReadSnapshot();
+    } else if (dice < 116) {
       Trace("seal", "");
       filesystem_->SealAll(kLongEnough);
       done = true;
-    } else if (dice < 99) {
+    } else if (dice < 120) {
       done = AddAttribute();
-    } else if (dice < 103) {
+    } else if (dice < 124) {
       done = OpenHandle();
-    } else if (dice < 107) {
+    } else if (dice < 128) {
       done = ReleaseHandle();
     } else {
       Trace("background", "");
@@ -144,6 +160,8 @@ class Machine {
   // Flips a byte of blocks that have checksums, and back: no read gives it out, and blocks beside
   // it stay as they are. REQUIRES: no power cut is planned.
   void FlipAndCheck() {
+    // What clones share with a branch that is not loaded, or has no volume, need not be sealed.
+    if (branched_) return;
     filesystem_->SealAll(kLongEnough);
     const auto folders = env_.List("/store/extents");
     ASSERT_TRUE(folders.ok());
@@ -214,6 +232,25 @@ class Machine {
     }
   }
 
+  // All that is to be given back in the background is; then nothing is left that nobody needs.
+  void SettleAndCheckLeaks() {
+    for (int i = 0; i < 4; ++i) {
+      executor_->AdvanceTime(std::chrono::minutes(10));
+      while (executor_->RunOne()) {
+      }
+    }
+    CloseCleanly();
+    auto report = CheckStore(env_, "/store", {});
+    ASSERT_TRUE(report.ok()) << report.status().ToString();
+    for (const FsckFinding& finding : report->findings) {
+      // What a crash left of writes that nobody was promised does not count.
+      const bool counts = finding.severity == FsckSeverity::kDamage ||
+                          finding.code == "unneeded-blocks" ||
+                          finding.code == "view-without-viewer";
+      EXPECT_FALSE(counts) << finding.code << " " << finding.where << ": " << finding.what;
+    }
+  }
+
   void CheckFsck() {
     auto report = CheckStore(env_, "/store", {});
     ASSERT_TRUE(report.ok()) << report.status().ToString();
@@ -235,7 +272,10 @@ class Machine {
         << "the names are neither those before nor those after the last operation";
     EXPECT_TRUE(!takes_over_ || SameNames(found, names_)) << "a change of names got lost";
     if (!SameNames(found, names_)) names_ = *names_before_;
+    if (names_before_ && maybe_rolled_back_) AdoptRollback();
     names_before_.reset();
+    maybe_rolled_back_ = false;
+    AdoptSnapshots();
     for (const auto& [name, inode] : found) {
       auto volume = filesystem_->FindVolume(inode);
       ASSERT_TRUE(volume.ok()) << volume.status().ToString();
@@ -481,6 +521,176 @@ class Machine {
     ASSERT_TRUE((*file)->Sync().ok());
   }
 
+  using Contents = std::map<std::string, std::string>;  // by name of the volume
+
+  static std::string BytesOf(const VolumeModel& model) {
+    const auto bytes = model.Read(0, model.size());
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
+  std::vector<std::string> SomeNames() {
+    std::vector<std::string> some;
+    for (const auto& [name, model] : names_) {
+      if (Below(3) != 0) some.push_back(name);
+    }
+    return some;
+  }
+
+  bool TakeSnapshot() {
+    const std::vector<std::string> volumes = SomeNames();
+    if (volumes.empty()) return true;
+    const std::string name = "s" + std::to_string(counter_++);
+    Trace("snapshot", name, volumes.size());
+    Contents contents;
+    for (const std::string& volume : volumes) contents[volume] = BytesOf(*names_[volume]);
+    maybe_snapshots_[name] = contents;
+    const auto made = TrySnapshot(*filesystem_, name, volumes);
+    if (!made.ok()) return Failed(made.status());
+    maybe_snapshots_.erase(name);
+    snapshots_[name] = std::move(contents);
+    // What a snapshot shows is durable, and so is what its volumes were then.
+    for (const std::string& volume : volumes) names_[volume]->Sync();
+    return true;
+  }
+
+  std::string AnySnapshot() {
+    if (snapshots_.empty()) return "";
+    auto entry = snapshots_.begin();
+    std::advance(entry, static_cast<ptrdiff_t>(Below(snapshots_.size())));
+    return entry->first;
+  }
+
+  bool RemoveSnapshot() {
+    const std::string name = AnySnapshot();
+    if (name.empty()) return true;
+    Trace("delete-snapshot", name);
+    maybe_snapshots_[name] = snapshots_[name];
+    snapshots_.erase(name);
+    const Status status = DeleteSnapshot(*filesystem_, name);
+    if (!status.ok()) return Failed(status);
+    maybe_snapshots_.erase(name);
+    return true;
+  }
+
+  void CompareSnapshot(const std::string& name, const Contents& contents) {
+    for (const auto& [volume, content] : contents) {
+      const auto actual = ContentOf(*filesystem_, ".snapshots/" + name + "/" + volume);
+      if (!actual.ok()) return (void)Failed(actual.status());
+      EXPECT_TRUE(*actual == content) << "snapshot " << name << " of " << volume;
+    }
+  }
+
+  bool ReadSnapshot() {
+    const std::string name = AnySnapshot();
+    if (name.empty()) return true;
+    Trace("read-snapshot", name);
+    CompareSnapshot(name, snapshots_[name]);
+    return true;
+  }
+
+  // A volume that shows the same as `content`.
+  static std::shared_ptr<VolumeModel> ModelOf(const std::string& content) {
+    auto model = std::make_shared<VolumeModel>();
+    if (!content.empty()) model->Write(0, std::as_bytes(std::span(content)));
+    model->Sync();
+    return model;
+  }
+
+  bool RollBack() {
+    const std::string name = AnySnapshot();
+    if (name.empty()) return true;
+    SnapshotOps::NewRollback rollback;
+    rollback.before.name = "s" + std::to_string(counter_++);
+    rollback.deadline = kLongEnough;
+    Trace("rollback", name + " " + rollback.before.name);
+    Contents before;
+    Names after = names_;
+    for (const auto& [volume, content] : snapshots_[name]) {
+      const auto member = FindPath(*filesystem_, ".snapshots/" + name + "/" + volume);
+      if (!member.ok()) return Failed(member.status());
+      const auto live = FindPath(*filesystem_, volume);
+      if (!live.ok() && live.status().code() != Code::kNotFound) return Failed(live.status());
+      rollback.items.push_back({*member, live.ok() ? *live : InodeId(0), volume});
+      if (live.ok()) before[volume] = BytesOf(*names_[volume]);
+      after[volume] = ModelOf(content);
+    }
+    if (!before.empty()) maybe_snapshots_[rollback.before.name] = before;
+    names_before_ = names_;
+    names_ = after;
+    maybe_rolled_back_ = true;
+    branched_ = true;
+    const auto done = filesystem_->snapshots().Rollback(rollback);
+    if (!done.ok()) return Failed(done.status());
+    maybe_rolled_back_ = false;
+    if (!before.empty()) snapshots_[rollback.before.name] = before;
+    maybe_snapshots_.erase(rollback.before.name);
+    return NamesAreDurable();
+  }
+
+  // Of a rollback that the power cut short: all of its volumes are as after it, or none. What tells
+  // is the snapshot of what was overwritten; without one, the names tell.
+  void AdoptRollback() {
+    bool done = false;
+    bool known = false;
+    for (const auto& [name, contents] : maybe_snapshots_) {
+      known = true;
+      done = filesystem_->Lookup(kSnapshotsInode, name).ok();
+    }
+    if (known && !done) names_ = *names_before_;
+  }
+
+  // A snapshot whose making or deletion was cut short is there whole or not at all.
+  void AdoptSnapshots() {
+    std::set<std::string> found;
+    ASSERT_TRUE(filesystem_
+                    ->ReadDirectory(kSnapshotsInode, 0,
+                                    [&](const DirectoryEntry& entry) {
+                                      found.insert(entry.name);
+                                      return true;
+                                    })
+                    .ok());
+    for (const auto& [name, contents] : maybe_snapshots_) {
+      if (found.contains(name)) snapshots_[name] = contents;
+    }
+    maybe_snapshots_.clear();
+    for (const std::string& name : found) EXPECT_TRUE(snapshots_.contains(name)) << name;
+    for (const auto& [name, contents] : snapshots_) {
+      ASSERT_TRUE(found.contains(name)) << "snapshot " << name << " is gone";
+      CompareSnapshot(name, contents);
+    }
+  }
+
+  bool Clone() {
+    SnapshotOps::NewClone clone;
+    clone.parent = kRootInode;
+    clone.name = AnyName();
+    clone.deadline = kLongEnough;
+    if (names_.contains(clone.name)) return true;
+    std::string source;
+    std::string content;
+    if (Below(2) && !snapshots_.empty()) {
+      source = AnySnapshot();
+      const auto& [volume, bytes] = *snapshots_[source].begin();
+      content = bytes;
+      source = ".snapshots/" + source + "/" + volume;
+    } else if (!names_.empty()) {
+      source = names_.begin()->first;
+      content = BytesOf(*names_[source]);
+    } else {
+      return true;
+    }
+    Trace("clone", source + " " + clone.name);
+    const auto inode = FindPath(*filesystem_, source);
+    if (!inode.ok()) return Failed(inode.status());
+    clone.files.push_back({*inode, ""});
+    names_before_ = names_;
+    names_[clone.name] = ModelOf(content);
+    branched_ = true;
+    const auto made = filesystem_->snapshots().Clone(clone);
+    if (!made.ok()) return Failed(made.status());
+    return NamesAreDurable();
+  }
+
   bool NamesAreDurable() {
     names_before_.reset();
     return true;
@@ -605,6 +815,11 @@ class Machine {
   std::unique_ptr<Filesystem> filesystem_;
   Names names_;
   std::optional<Names> names_before_;
+  std::map<std::string, Contents> snapshots_;
+  // Whose making or deletion has not returned.
+  std::map<std::string, Contents> maybe_snapshots_;
+  bool maybe_rolled_back_ = false;
+  bool branched_ = false;  // a volume has had a branch with a parent
   uint64_t counter_ = 0;
 };
 
@@ -644,6 +859,7 @@ void RunSeed(uint64_t seed, Seen& seen) {
     ASSERT_NO_FATAL_FAILURE(machine.SendAgain());
     if (machine.Below(2)) machine.ForgetUnanswered();
   }
+  ASSERT_NO_FATAL_FAILURE(machine.SettleAndCheckLeaks());
   seen.refusals += machine.refusals();
   seen.answered_again += machine.answered_again();
 }

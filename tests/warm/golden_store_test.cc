@@ -9,7 +9,9 @@
 // of seals and their records, made with CAIRN_MAKE_GOLDEN_SEALS and
 // GoldenStore.WithSealsIsMadeWhenAskedFor. golden/store-1-requests.tar.gz, with the feature bit and
 // records of requests as a crash leaves them, is made with CAIRN_MAKE_GOLDEN_REQUESTS and
-// GoldenStore.WithRequestsIsMadeWhenAskedFor.
+// GoldenStore.WithRequestsIsMadeWhenAskedFor; golden/store-1-snapshots.tar.gz likewise
+// with those of snapshots and clones, CAIRN_MAKE_GOLDEN_SNAPSHOTS and
+// GoldenStore.WithSnapshotsIsMadeWhenAskedFor.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -30,6 +32,9 @@ constexpr InodeId kFolder{3};
 constexpr InodeId kOrphan{4};
 constexpr BranchId kBranch{5};
 constexpr BranchId kDead{6};
+constexpr InodeId kTop{20};
+constexpr InodeId kMember{21};
+constexpr BranchId kClone{22};
 constexpr uint64_t kVolumeSize = 3 * kChunkSize + 5;
 const ExtentId kExtent{kBranch, Epoch(1), SegmentIndex(0)};
 
@@ -63,6 +68,8 @@ class GoldenStore : public ::testing::Test {
   void CheckSeals(WarmStore& store);
   void MakeRequests();
   void CheckRequests(WarmStore& store);
+  void MakeSnapshots();
+  void CheckSnapshots(WarmStore& store);
   // Writes the store to the file that the variable names, if it does.
   void PackIfAskedFor(const char* variable);
   void Unpack(const char* name);
@@ -205,6 +212,55 @@ void GoldenStore::MakeRequests() {
   ASSERT_TRUE(env_->Remove(dir_ + "/reserve").ok());
 }
 
+void GoldenStore::MakeSnapshots() {
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  ASSERT_TRUE(store->RequireFeature(kFeatureSnapshots).ok());
+  IndexBatch batch;
+  InodeRecord top;
+  top.kind = FileKind::kDirectory;
+  top.mode = 0755;
+  top.parent = kSnapshotsInode;
+  batch.PutInode(kTop, top);
+  batch.PutName(kSnapshotsInode, "nightly", kTop);
+  top.parent = kRootInode;
+  batch.PutInode(kSnapshotsInode, top);
+  InodeRecord member;
+  member.kind = FileKind::kSnapshot;
+  member.mode = 0440;
+  member.size = 12345;
+  member.parent = kTop;
+  member.branch = kBranch;
+  member.epoch = Epoch(0x203);
+  batch.PutInode(kMember, member);
+  batch.PutName(kTop, "data.img", kMember);
+  batch.PutView({kBranch, Epoch(0x203), kMember.value(), ViewKind::kSnapshot});
+  BranchRecord clone;
+  clone.parent = kBranch;
+  clone.parent_epoch = Epoch(0x102);
+  clone.epoch = Epoch(7);
+  clone.inode = InodeId(23);
+  clone.parent_end = 3 * kBlockSize;
+  batch.PutBranch(kClone, clone);
+  batch.PutView({kBranch, Epoch(0x102), kClone.value(), ViewKind::kClone});
+  GroupRecord group;
+  group.name = "nightly";
+  group.created_ns = 1700000000123456789;
+  group.uid = 1000;
+  group.gid = 100;
+  group.member_count = 1;
+  group.token = "token-1";
+  group.description = "a\nb";
+  group.tags = {{"k", "v"}, {"l", ""}};
+  batch.PutGroup(kTop, group);
+  batch.PutToken("token-1", kTop);
+  batch.PutClean(kBranch);
+  ASSERT_TRUE(store->index().Commit(batch).ok());
+  ASSERT_TRUE(store->Close().ok());
+  store.reset();
+  ASSERT_TRUE(env_->Remove(dir_ + "/reserve").ok());
+}
+
 void GoldenStore::CheckRequests(WarmStore& store) {
   EXPECT_EQ(store.superblock().compatible_features, 1u);
   Index& index = store.index();
@@ -215,6 +271,48 @@ void GoldenStore::CheckRequests(WarmStore& store) {
   EXPECT_EQ(*DecodeU64(std::string_view(*made).substr(0, 8)), kVolume.value());
   EXPECT_EQ(DecodeInode(std::string_view(*made).substr(8))->size, kVolumeSize);
   EXPECT_EQ(*index.GetRequest(RequestId(2)), std::nullopt);
+}
+
+void GoldenStore::CheckSnapshots(WarmStore& store) {
+  EXPECT_EQ(store.superblock().incompatible_features, 2u);
+  Index& index = store.index();
+  EXPECT_EQ(*index.FindName(kSnapshotsInode, "nightly"), kTop);
+  EXPECT_EQ(index.GetInode(InodeId(uint64_t{1} << 62))->parent, kRootInode);
+  const auto member = index.GetInode(kMember);
+  ASSERT_TRUE(member.ok()) << member.status().ToString();
+  EXPECT_EQ(member->kind, FileKind::kSnapshot);
+  EXPECT_EQ(member->branch, kBranch);
+  EXPECT_EQ(member->epoch, Epoch(0x203));
+  EXPECT_EQ(member->size, 12345u);
+  const auto clone = index.GetBranch(kClone);
+  ASSERT_TRUE(clone.ok());
+  EXPECT_EQ(clone->parent, kBranch);
+  EXPECT_EQ(clone->parent_epoch, Epoch(0x102));
+  EXPECT_EQ(clone->epoch, Epoch(7));
+  EXPECT_EQ(clone->parent_end, 3 * kBlockSize);
+  std::vector<std::pair<uint64_t, ViewKind>> views;
+  ASSERT_TRUE(index
+                  .ForEachView(kBranch,
+                               [&](const View& view) {
+                                 views.emplace_back(view.viewer, view.kind);
+                                 return true;
+                               })
+                  .ok());
+  // By epoch.
+  EXPECT_EQ(views,
+            (std::vector<std::pair<uint64_t, ViewKind>>{{kClone.value(), ViewKind::kClone},
+                                                        {kMember.value(), ViewKind::kSnapshot}}));
+  const auto group = index.GetGroup(kTop);
+  ASSERT_TRUE(group.ok()) << group.status().ToString();
+  EXPECT_EQ(group->name, "nightly");
+  EXPECT_EQ(group->created_ns, 1700000000123456789);
+  EXPECT_EQ(group->uid, 1000u);
+  EXPECT_EQ(group->gid, 100u);
+  EXPECT_EQ(group->member_count, 1u);
+  EXPECT_EQ(group->description, "a\nb");
+  EXPECT_EQ(group->tags, (std::map<std::string, std::string>{{"k", "v"}, {"l", ""}}));
+  EXPECT_EQ(*index.FindToken("token-1"), kTop);
+  EXPECT_TRUE(*index.HasClean(kBranch));
 }
 
 void GoldenStore::PackIfAskedFor(const char* variable) {
@@ -371,6 +469,25 @@ TEST_F(GoldenStore, Format1WithRequestsOpensAndHoldsWhatItHeld) {
   EXPECT_TRUE(store->was_clean());
   Check(*store);
   CheckRequests(*store);
+}
+
+TEST_F(GoldenStore, WithSnapshotsIsMadeWhenAskedFor) {
+  ASSERT_NO_FATAL_FAILURE(Make());
+  ASSERT_NO_FATAL_FAILURE(MakeSnapshots());
+  ASSERT_NO_FATAL_FAILURE(PackIfAskedFor("CAIRN_MAKE_GOLDEN_SNAPSHOTS"));
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  Check(*store);
+  CheckSnapshots(*store);
+}
+
+TEST_F(GoldenStore, Format1WithSnapshotsOpensAndHoldsWhatItHeld) {
+  ASSERT_NO_FATAL_FAILURE(Unpack("store-1-snapshots.tar.gz"));
+  auto store = Open(false);
+  ASSERT_NE(store, nullptr);
+  EXPECT_TRUE(store->was_clean());
+  Check(*store);
+  CheckSnapshots(*store);
 }
 
 TEST_F(GoldenStore, Format1OpensAndHoldsWhatItHeld) {

@@ -54,7 +54,7 @@ TEST_F(SpaceReserveTest, IsNeitherSmallNorLarge) {
   MemoryEnv large;
   SpaceReserve reserve(large, "/", "/reserve");
   reserve.Build();
-  EXPECT_EQ(large.Info("/reserve")->allocated_bytes, 64 * kMebibyte);
+  EXPECT_EQ(large.Info("/reserve")->allocated_bytes, 24 * kMebibyte);
 }
 
 TEST_F(SpaceReserveTest, ReleaseGivesTheBlocksBackOnceAndMakesSpaceScarce) {

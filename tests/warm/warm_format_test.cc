@@ -31,7 +31,10 @@ InodeRecord RandomInode(Random& random) {
 }
 
 BranchRecord RandomBranch(Random& random) {
-  return {BranchId(random()), Epoch(random()), Epoch(random() | 1), InodeId(random()), random()};
+  BranchRecord record{BranchId(random() % 2 * random()), Epoch(random()), Epoch(random() | 1),
+                      InodeId(random()), random()};
+  if (record.parent != BranchId(0)) record.parent_end = random() % 1000 * kBlockSize;
+  return record;
 }
 
 VersionRecord RandomVersion(Random& random) {
@@ -133,6 +136,7 @@ TEST(WarmFormat, InodesOutsideTheirBoundsAreCorrupt) {
   for (int kind = 0; kind < 256; ++kind) {
     std::string bytes = EncodeInode(RandomInode(random));
     bytes[0] = static_cast<char>(kind);
+    // A snapshot's record is longer.
     EXPECT_EQ(DecodeInode(bytes).ok(), kind == 1 || kind == 2) << kind;
   }
 }
@@ -142,7 +146,7 @@ TEST(WarmFormat, BranchesRoundTripAndMangledOnesNeverPassForTheSame) {
   for (int i = 0; i < 300; ++i) {
     const BranchRecord record = RandomBranch(random);
     const std::string bytes = EncodeBranch(record);
-    ASSERT_EQ(bytes.size(), 40u);
+    ASSERT_EQ(bytes.size(), record.parent == BranchId(0) ? 40u : 48u);
     const auto back = DecodeBranch(bytes);
     ASSERT_TRUE(back.ok());
     EXPECT_EQ(back->parent, record.parent);
@@ -150,6 +154,7 @@ TEST(WarmFormat, BranchesRoundTripAndMangledOnesNeverPassForTheSame) {
     EXPECT_EQ(back->epoch, record.epoch);
     EXPECT_EQ(back->inode, record.inode);
     EXPECT_EQ(back->trimmed_crash, record.trimmed_crash);
+    EXPECT_EQ(back->parent_end, record.parent_end);
     Mangle(bytes, true, BranchAgain);
   }
   BranchRecord none = RandomBranch(random);

@@ -19,13 +19,14 @@ import jobs
 import pause
 import report
 import scale
+import snapshots
 import supervised
 import targets
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 PROJECT = os.path.dirname(os.path.dirname(HERE))
 # Jobs with a report of their own, beside those of fio.
-EXTRAS = ("scale", "supervised", "pause")
+EXTRAS = ("scale", "supervised", "pause", "snapshot")
 RESULTS = os.path.join(HERE, "RESULTS.md")
 
 
@@ -45,6 +46,8 @@ def parse(arguments):
     parser.add_argument("--jobs", default="",
                         help="comma list of " + ", ".join(j.name for j in jobs.JOBS) +
                         ", and " + ", ".join(EXTRAS) + "; default: all but those last ones")
+    parser.add_argument("--parts", default=",".join(snapshots.PARTS),
+                        help="of the snapshot job: comma list of " + ", ".join(snapshots.PARTS))
     parser.add_argument("--tmpfs-dir", default="/dev/shm")
     parser.add_argument("--disk-dir", default="/var/tmp")
     parser.add_argument("--out", metavar="DIR", help="write bench.json and bench.md there")
@@ -173,11 +176,17 @@ def main(arguments):
     if "pause" in options.names:
         run["pause"] = pause.run(options.build, options.disk_dir, say, options.kills,
                                  store=options.pause_store)
+    if "snapshot" in options.names:
+        run["snapshot"] = snapshots.run(options.build, chosen, options.quick, say,
+                                        options.parts.split(","))
+        run["failures"] += run["snapshot"]["failures"]
     write_out(run, options)
     missed = [each for summaries in run["backings"].values() for each in summaries
               if each["met"] is False]
+    missed += [row for row in run.get("snapshot", {}).get("rows", []) if row["met"] is False]
     missed += [name for name in EXTRAS if run.get(name, {}).get("met") is False]
-    cairn_failed = any(", Cairn: " in line for line in run["failures"])
+    cairn_failed = any(", Cairn: " in line for line in run["failures"]) or \
+        bool(run.get("snapshot", {}).get("failures"))
     return 1 if cairn_failed or (options.check and missed) else 0
 
 

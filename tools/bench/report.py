@@ -5,6 +5,8 @@ import platform
 import statistics
 import subprocess
 
+import snapshots
+
 OTHERS = ("passthrough_ll", "qsd", "plain")
 RESULTS_HEADER = """\
 # Results of tools/bench
@@ -92,6 +94,8 @@ def document(run):
                         ("pause", "Pause by a killed server, on the disk")):
         if run.get(name):
             parts += [title, "", *(f"- {line}" for line in run[name]["lines"]), ""]
+    if run.get("snapshot"):
+        parts += ["Snapshots and clones", "", *snapshots.lines_of(run["snapshot"]), ""]
     if run["failures"]:
         parts += ["Not measured:", "", *(f"- {line}" for line in run["failures"]), ""]
     return "\n".join(parts)

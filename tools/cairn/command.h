@@ -19,6 +19,9 @@ inline constexpr int kFailed = 1;
 inline constexpr int kWrongUse = 2;
 
 // In the order of the help.
+void RegisterSnapshot(CLI::App& app, int& exit_code);
+void RegisterClone(CLI::App& app, int& exit_code);
+void RegisterDiff(CLI::App& app, int& exit_code);
 void RegisterStatus(CLI::App& app, int& exit_code);
 void RegisterDu(CLI::App& app, int& exit_code);
 void RegisterFsck(CLI::App& app, int& exit_code);

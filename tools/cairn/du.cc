@@ -1,4 +1,4 @@
-// cairn du: what volumes hold, next to how large they are.
+// cairn du: what volumes hold, next to how large they are, and what of it they share.
 #include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -7,9 +7,11 @@
 #include <iostream>
 #include <vector>
 
+#include "fusefs/cairn_ioctl.h"
 #include "src/base/strong_id.h"
+#include "tools/cairn/cairn_call.h"
 #include "tools/cairn/command.h"
-#include "tools/cairn/mounts.h"
+#include "tools/cairn/snapshot_place.h"
 
 namespace cairn::cli {
 namespace {
@@ -17,7 +19,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr uint64_t kStatBlock = 512;  // the unit of st_blocks
-constexpr const char* kSnapshotFolder = ".snapshots";
 
 struct Options {
   std::vector<std::string> paths;
@@ -28,7 +29,25 @@ struct Usage {
   std::string path;
   uint64_t size = 0;
   uint64_t held = 0;
+  // What only it needs, and what snapshots or clones need as well; of files in a Cairn mount.
+  bool counted = false;
+  uint64_t exclusive = 0;
+  uint64_t shared = 0;
 };
+
+// Asks the mount, if it is one of Cairn's, how much of the volume is shared.
+void CountShared(const std::string& path, Usage& usage) {
+  UniqueFd fd;
+  if (!OpenForCall(path, fd).ok()) return;
+  cairn_ioc_status status{};
+  status.version = CAIRN_IOC_VERSION;
+  status.flags = CAIRN_STATUS_COUNT;
+  if (::ioctl(fd.get(), CAIRN_IOC_STATUS, &status) != 0) return;
+  usage.counted = true;
+  usage.held = status.warm_bytes;
+  usage.shared = status.shared_bytes;
+  usage.exclusive = usage.held - std::min<uint64_t>(usage.held, usage.shared);
+}
 
 class Walker {
  public:
@@ -56,10 +75,14 @@ class Walker {
   }
 
   void Add(const std::string& path, const struct stat& st) {
-    const Usage usage{path, static_cast<uint64_t>(st.st_size),
-                      static_cast<uint64_t>(st.st_blocks) * kStatBlock};
+    Usage usage{path, static_cast<uint64_t>(st.st_size),
+                static_cast<uint64_t>(st.st_blocks) * kStatBlock};
+    CountShared(path, usage);
     total_.size += usage.size;
     total_.held += usage.held;
+    total_.counted = total_.counted || usage.counted;
+    total_.exclusive += usage.exclusive;
+    total_.shared += usage.shared;
     volumes_.push_back(usage);
   }
 
@@ -101,7 +124,32 @@ Json ToJson(const Usage& usage, bool with_path) {
   if (with_path) json["path"] = usage.path;
   json["size"] = usage.size;
   json["held_bytes"] = usage.held;
+  if (usage.counted) {
+    json["exclusive_bytes"] = usage.exclusive;
+    json["shared_bytes"] = usage.shared;
+  }
   return json;
+}
+
+void PrintTable(const Walker& walker) {
+  const auto cell = [](const std::string& text) {
+    return std::string(12 - std::min<size_t>(12, text.size()), ' ') + text;
+  };
+  const bool counted = walker.total().counted;
+  std::cout << cell("held");
+  if (counted) std::cout << cell("exclusive") << cell("shared");
+  std::cout << cell("size") << "  volume\n";
+  const auto print = [&](const Usage& usage) {
+    std::cout << cell(HumanBytes(usage.held));
+    if (counted && usage.counted) {
+      std::cout << cell(HumanBytes(usage.exclusive)) << cell(HumanBytes(usage.shared));
+    } else if (counted) {
+      std::cout << cell("-") << cell("-");
+    }
+    std::cout << cell(HumanBytes(usage.size)) << "  " << usage.path << '\n';
+  };
+  for (const Usage& usage : walker.volumes()) print(usage);
+  print(walker.total());
 }
 
 int Run(const Options& options) {
@@ -116,17 +164,7 @@ int Run(const Options& options) {
     document["total"] = ToJson(walker.total(), false);
     PrintJson(document);
   } else {
-    const auto print = [](const std::string& held, const std::string& size,
-                          const std::string& path) {
-      std::cout << std::string(12 - std::min<size_t>(12, held.size()), ' ') << held
-                << std::string(12 - std::min<size_t>(12, size.size()), ' ') << size << "  " << path
-                << '\n';
-    };
-    print("held", "size", "volume");
-    for (const Usage& usage : walker.volumes()) {
-      print(HumanBytes(usage.held), HumanBytes(usage.size), usage.path);
-    }
-    print(HumanBytes(walker.total().held), HumanBytes(walker.total().size), "total");
+    PrintTable(walker);
   }
   return walker.failed() ? kFailed : kDone;
 }

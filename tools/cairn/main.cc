@@ -12,6 +12,12 @@ constexpr const char* kFooter =
 
 Examples:
   cairnfs /var/lib/store /mnt/cairn       mount a store (made on first use)
+  cairn snapshot create /mnt/cairn/vm1 --name monday
+                                          all volumes of vm1 at one instant
+  ls /mnt/cairn/.snapshots/monday/vm1     look at them, or mount one read-only
+  cairn clone /mnt/cairn/.snapshots/monday/vm1 /mnt/cairn/vm2
+                                          a writable copy of a machine, at once
+  cairn snapshot rollback monday          vm1 as it was; what it was is kept
   cairn status /mnt/cairn                 what the mount holds and does
   cairn du /mnt/cairn/vm1                 what each volume really holds
   cairn unmount /mnt/cairn                unmount, and wait until all is durable
@@ -20,11 +26,16 @@ Examples:
   cairn fsck --json /var/lib/store | jq .findings)";
 
 int Main(int argc, char** argv) {
-  CLI::App app("Look at Cairn mounts and take care of their stores.", "cairn");
+  CLI::App app(
+      "Snapshots and clones of volumes; looks at Cairn mounts and takes care of their stores.",
+      "cairn");
   app.set_version_flag("--version", std::string("cairn " CAIRN_VERSION));
   app.require_subcommand(1);
   app.footer(kFooter);
   int exit_code = kDone;
+  RegisterSnapshot(app, exit_code);
+  RegisterClone(app, exit_code);
+  RegisterDiff(app, exit_code);
   RegisterStatus(app, exit_code);
   RegisterDu(app, exit_code);
   RegisterFsck(app, exit_code);

@@ -111,7 +111,7 @@ Result<Ending> ServeRequests(const ServeCommandLine& command, Stack& stack, Cont
     return Status(Code::kInvalid, "the supervisor did not hand over the mount");
   }
 
-  Edge edge(stack.filesystem());
+  Edge edge(stack.filesystem(), stack.snapshots(), command.mountpoint);
   CAIRN_ASSIGN_OR_RETURN(
       const std::unique_ptr<Server> server,
       Server::Create(edge, std::move(attach.fd), attach.payload,

@@ -82,6 +82,7 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
                                            .takes_over = command.generation > 1,
                                            .facts = Facts(command)},
                                           options));
+  stack->snapshots_ = std::make_unique<SnapshotService>(*stack->filesystem_);
   return stack;
 }
 

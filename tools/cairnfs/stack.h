@@ -1,9 +1,11 @@
-// The whole stack of a server, assembled in one place: Env, store, executor, filesystem.
+// The whole stack of a server, assembled in one place: Env, store, executor, filesystem,
+// snapshots.
 #ifndef CAIRN_TOOLS_CAIRNFS_STACK_H_
 #define CAIRN_TOOLS_CAIRNFS_STACK_H_
 
 #include <memory>
 
+#include "snapshot/snapshot_service.h"
 #include "src/base/executor.h"
 #include "src/base/result.h"
 #include "src/env/env.h"
@@ -22,6 +24,7 @@ class Stack {
   Filesystem& filesystem() { return *filesystem_; }
   // A copy of it keeps others out of the store.
   int lock_fd() const { return lock_fd_; }
+  SnapshotService& snapshots() { return *snapshots_; }
   // Makes all durable and lets go of the store. REQUIRES: nothing else is used after.
   Status Close(bool mount_goes_on) { return filesystem_->Close(mount_goes_on); }
 
@@ -35,6 +38,7 @@ class Stack {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<SharedMemory> memory_;
   std::unique_ptr<Filesystem> filesystem_;
+  std::unique_ptr<SnapshotService> snapshots_;
 };
 
 }  // namespace cairn

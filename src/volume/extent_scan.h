@@ -1,8 +1,8 @@
-// LeakScan: how much of an extent file no version speaks of, in one pass over both.
+// ExtentScan: how much of an extent file no version speaks of, in one pass over both.
 //
-// Private to fsck. One thread.
-#ifndef CAIRN_SRC_VOLUME_FSCK_EXTENT_SCAN_H_
-#define CAIRN_SRC_VOLUME_FSCK_EXTENT_SCAN_H_
+// For fsck and the cleaner. One thread.
+#ifndef CAIRN_SRC_VOLUME_EXTENT_SCAN_H_
+#define CAIRN_SRC_VOLUME_EXTENT_SCAN_H_
 
 #include <cstdint>
 #include <memory>
@@ -11,12 +11,12 @@
 #include "src/env/env.h"
 #include "src/warm/geometry.h"
 
-namespace cairn::fsck {
+namespace cairn {
 
-class LeakScan {
+class ExtentScan {
  public:
   // With `punch`, what is found is given back to the filesystem. The file is open for writing then.
-  LeakScan(std::unique_ptr<File> file, bool punch) : file_(std::move(file)), punch_(punch) {}
+  ExtentScan(std::unique_ptr<File> file, bool punch) : file_(std::move(file)), punch_(punch) {}
 
   // The versions own the blocks of `mask` in the chunk at `offset` of the file. REQUIRES: offsets
   // grow from call to call.
@@ -38,6 +38,6 @@ class LeakScan {
   uint64_t leaked_bytes_ = 0;
 };
 
-}  // namespace cairn::fsck
+}  // namespace cairn
 
-#endif  // CAIRN_SRC_VOLUME_FSCK_EXTENT_SCAN_H_
+#endif  // CAIRN_SRC_VOLUME_EXTENT_SCAN_H_

@@ -1,11 +1,11 @@
-#include "src/volume/fsck_extent_scan.h"
+#include "src/volume/extent_scan.h"
 
 #include <algorithm>
 #include <limits>
 
-namespace cairn::fsck {
+namespace cairn {
 
-Status LeakScan::Cover(uint64_t offset, BlockMask mask) {
+Status ExtentScan::Cover(uint64_t offset, BlockMask mask) {
   CAIRN_RETURN_IF_ERROR(Leak(position_, offset));
   for (BlockRun run = NextRun(~mask, 0); run.count > 0;
        run = NextRun(~mask, run.first + run.count)) {
@@ -16,13 +16,13 @@ Status LeakScan::Cover(uint64_t offset, BlockMask mask) {
   return Status::Ok();
 }
 
-Status LeakScan::Finish() {
+Status ExtentScan::Finish() {
   CAIRN_ASSIGN_OR_RETURN(const FileInfo info, file_->Info());
   CAIRN_RETURN_IF_ERROR(Leak(position_, info.size));
   return punch_ && leaked_bytes_ > 0 ? file_->Sync() : Status::Ok();
 }
 
-Status LeakScan::Leak(uint64_t begin, uint64_t end) {
+Status ExtentScan::Leak(uint64_t begin, uint64_t end) {
   while (begin < end) {
     // Most gaps lie in one large hole: the last answer holds for them too.
     if (next_data_ <= begin) {
@@ -46,4 +46,4 @@ Status LeakScan::Leak(uint64_t begin, uint64_t end) {
   return Status::Ok();
 }
 
-}  // namespace cairn::fsck
+}  // namespace cairn

@@ -1,0 +1,95 @@
+#include "snapshot/members.h"
+
+#include <algorithm>
+
+namespace cairn {
+namespace {
+
+constexpr uint32_t kReadBit = 04;
+constexpr uint32_t kWriteBit = 02;
+// More than any path can have.
+constexpr int kDeepest = 4096;
+
+bool Allows(const Attributes& attributes, const Caller& caller, uint32_t bit) {
+  if (caller.uid == 0) return true;
+  if (caller.uid == attributes.uid) return (attributes.mode >> 6 & bit) != 0;
+  const bool in_group =
+      caller.gid == attributes.gid ||
+      std::find(caller.groups.begin(), caller.groups.end(), attributes.gid) != caller.groups.end();
+  if (in_group) return (attributes.mode >> 3 & bit) != 0;
+  return (attributes.mode & bit) != 0;
+}
+
+std::string Join(const std::string& directory, std::string_view name) {
+  return directory.empty() ? std::string(name) : directory + "/" + std::string(name);
+}
+
+}  // namespace
+
+bool MayRead(const Attributes& attributes, const Caller& caller) {
+  return Allows(attributes, caller, kReadBit);
+}
+
+bool MayWrite(const Attributes& attributes, const Caller& caller) {
+  return Allows(attributes, caller, kWriteBit);
+}
+
+Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top) {
+  std::vector<Found> found;
+  CAIRN_ASSIGN_OR_RETURN(Attributes attributes, filesystem.GetAttributes(top));
+  found.push_back({"", attributes});
+  // Grows while it is walked over.
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (found[i].attributes.kind != FileKind::kDirectory) continue;
+    const std::string path = found[i].path;
+    std::vector<DirectoryEntry> entries;
+    CAIRN_RETURN_IF_ERROR(
+        filesystem.ReadDirectory(found[i].attributes.inode, 0, [&](const DirectoryEntry& entry) {
+          entries.push_back(entry);
+          return true;
+        }));
+    for (const DirectoryEntry& entry : entries) {
+      auto child = filesystem.GetAttributes(entry.inode);
+      if (child.ok()) {
+        found.push_back({Join(path, entry.name), *child});
+      } else if (child.status().code() != Code::kNotFound) {
+        return std::move(child).status();
+      }
+    }
+  }
+  return found;
+}
+
+Result<std::string> PathBelow(Filesystem& filesystem, InodeId top, InodeId inode) {
+  std::string path;
+  for (int depth = 0; inode != top; ++depth) {
+    if (inode == kRootInode || depth == kDeepest) {
+      return Status(Code::kNotFound, "it does not lie there");
+    }
+    CAIRN_ASSIGN_OR_RETURN(const InodeId parent, filesystem.Parent(inode));
+    std::string name;
+    // Entries are in the order of their inodes.
+    CAIRN_RETURN_IF_ERROR(
+        filesystem.ReadDirectory(parent, inode.value() - 1, [&](const DirectoryEntry& entry) {
+          if (entry.inode == inode) name = entry.name;
+          return false;
+        }));
+    if (name.empty()) return Status(Code::kNotFound, "it has no name any more");
+    path = path.empty() ? name : name + "/" + path;
+    inode = parent;
+  }
+  return path;
+}
+
+Result<Attributes> LookupPath(Filesystem& filesystem, InodeId top, const std::string& path) {
+  CAIRN_ASSIGN_OR_RETURN(Attributes attributes, filesystem.GetAttributes(top));
+  for (size_t begin = 0; begin < path.size();) {
+    const size_t end = std::min(path.find('/', begin), path.size());
+    CAIRN_ASSIGN_OR_RETURN(attributes,
+                           filesystem.Lookup(attributes.inode, path.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return attributes;
+}
+
+}  // namespace cairn

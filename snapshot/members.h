@@ -1,0 +1,34 @@
+// Looking around in the tree: what lies below a directory, where something lies, who may do what.
+//
+// Private to the module. Any thread; the tree may change meanwhile, which is for the caller to
+// mind.
+#ifndef CAIRN_SNAPSHOT_MEMBERS_H_
+#define CAIRN_SNAPSHOT_MEMBERS_H_
+
+#include <string>
+#include <vector>
+
+#include "src/base/result.h"
+#include "src/volume/filesystem.h"
+
+namespace cairn {
+
+struct Found {
+  std::string path;  // below where the search began; "" for that itself
+  Attributes attributes;
+};
+
+// `top` and, if it is a directory, all that lies below it; directories before what is in them.
+// `.snapshots` is not entered unless it is `top`.
+Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top);
+// Below `top`, which is above `inode`; "" for `top` itself. kNotFound: no name leads there.
+Result<std::string> PathBelow(Filesystem& filesystem, InodeId top, InodeId inode);
+// The directory's entry at a path, as Lookup.
+Result<Attributes> LookupPath(Filesystem& filesystem, InodeId top, const std::string& path);
+
+bool MayRead(const Attributes& attributes, const Caller& caller);
+bool MayWrite(const Attributes& attributes, const Caller& caller);
+
+}  // namespace cairn
+
+#endif  // CAIRN_SNAPSHOT_MEMBERS_H_

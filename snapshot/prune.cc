@@ -1,0 +1,82 @@
+#include "snapshot/prune.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+namespace cairn {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kHour = 3600;
+constexpr int64_t kDay = 24 * kHour;
+// 1970-01-01 was a Thursday; weeks begin on Monday.
+constexpr int64_t kDaysFromMonday = 3;
+
+int64_t FloorDivide(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
+
+// Of one length of period: how many are still to be filled, and the one that was filled last.
+struct Series {
+  const char* name;
+  uint32_t left;
+  int64_t (*period_of)(int64_t local_seconds);
+  std::optional<int64_t> last = {};
+};
+
+int64_t HourOf(int64_t seconds) { return FloorDivide(seconds, kHour); }
+int64_t DayOf(int64_t seconds) { return FloorDivide(seconds, kDay); }
+int64_t WeekOf(int64_t seconds) { return FloorDivide(DayOf(seconds) + kDaysFromMonday, 7); }
+
+std::chrono::year_month_day DateOf(int64_t seconds) {
+  return std::chrono::year_month_day(std::chrono::sys_days(std::chrono::days(DayOf(seconds))));
+}
+
+int64_t MonthOf(int64_t seconds) {
+  const auto date = DateOf(seconds);
+  return static_cast<int>(date.year()) * 12 + static_cast<int>(unsigned{date.month()});
+}
+
+std::string TimeText(int64_t seconds) {
+  const auto date = DateOf(seconds);
+  return fmt::format("{:04}-{:02}-{:02} {:02}:00", static_cast<int>(date.year()),
+                     unsigned{date.month()}, unsigned{date.day()},
+                     (seconds - DayOf(seconds) * kDay) / kHour);
+}
+
+}  // namespace
+
+std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates, const KeepRules& rules,
+                                     int64_t utc_offset_seconds) {
+  std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+    return a.created_ns != b.created_ns ? a.created_ns > b.created_ns : a.id > b.id;
+  });
+  Series series[] = {{"hourly", rules.hourly, HourOf},
+                     {"daily", rules.daily, DayOf},
+                     {"weekly", rules.weekly, WeekOf},
+                     {"monthly", rules.monthly, MonthOf}};
+  const bool any_rule = rules.last + rules.hourly + rules.daily + rules.weekly + rules.monthly > 0;
+  std::vector<PruneDecision> decisions;
+  for (const PruneCandidate& candidate : candidates) {
+    const int64_t seconds = FloorDivide(candidate.created_ns, kSecond) + utc_offset_seconds;
+    PruneDecision decision{candidate.id, false, "no rule keeps it"};
+    const auto keep = [&](std::string reason) {
+      if (!decision.keep) decision.reason = std::move(reason);
+      decision.keep = true;
+    };
+    if (!any_rule) keep("no rule was given");
+    if (decisions.size() < rules.last) keep("among the newest");
+    for (Series& each : series) {
+      const int64_t period = each.period_of(seconds);
+      if (each.left == 0 || each.last == period) continue;
+      each.last = period;
+      --each.left;
+      keep(fmt::format("{} {}", each.name, TimeText(seconds)));
+    }
+    decisions.push_back(std::move(decision));
+  }
+  return decisions;
+}
+
+}  // namespace cairn

@@ -1,0 +1,454 @@
+#include "snapshot/snapshot_service.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <ctime>
+#include <optional>
+#include <set>
+
+#include "snapshot/members.h"
+#include "src/base/mutex.h"
+#include "src/volume/policy.h"
+#include "src/volume/snapshot_ops.h"
+
+namespace cairn {
+namespace {
+
+constexpr size_t kMaxTextBytes = 4096;
+constexpr size_t kMaxTags = 64;
+
+Status CheckName(std::string_view name) {
+  const bool good = !name.empty() && name.size() <= kMaxNameBytes && name != "." && name != ".." &&
+                    name.find('/') == std::string_view::npos &&
+                    name.find('\0') == std::string_view::npos;
+  return good ? Status::Ok()
+              : Status(Code::kInvalid, "a snapshot's name has 1 to 255 bytes and no '/'");
+}
+
+Status CheckTexts(const SnapshotRequest& request) {
+  if (request.token.size() > kMaxTokenBytes) {
+    return Status(Code::kInvalid, "a request's token has at most 255 bytes");
+  }
+  if (request.description.size() > kMaxTextBytes || request.tags.size() > kMaxTags) {
+    return Status(Code::kInvalid, "a snapshot has at most 64 tags and 4096 bytes of description");
+  }
+  for (const auto& [tag, value] : request.tags) {
+    if (tag.empty() || tag.size() > kMaxNameBytes || value.size() > kMaxTextBytes) {
+      return Status(Code::kInvalid, "a tag is KEY=VALUE, with a key of 1 to 255 bytes");
+    }
+  }
+  return Status::Ok();
+}
+
+SnapshotInfo ToInfo(InodeId id, const GroupRecord& record) {
+  SnapshotInfo info;
+  info.id = id;
+  info.name = record.name;
+  info.created_ns = record.created_ns;
+  info.description = record.description;
+  info.tags = record.tags;
+  info.uid = record.uid;
+  info.gid = record.gid;
+  info.member_count = record.member_count;
+  return info;
+}
+
+std::string FileName(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+}  // namespace
+
+class SnapshotService::Impl {
+ public:
+  explicit Impl(Filesystem& filesystem) : filesystem_(filesystem) {}
+
+  Result<CreateResult> Create(const SnapshotRequest& request, const Caller& caller);
+  Result<std::vector<SnapshotInfo>> List();
+  Result<SnapshotInfo> Show(InodeId id);
+  Result<InodeId> SnapshotOf(InodeId inode);
+  Status Delete(InodeId id, const Caller& caller);
+  Result<RollbackResult> Rollback(InodeId what, const Caller& caller,
+                                  std::chrono::milliseconds deadline);
+  Result<CloneResult> Clone(const CloneRequest& request, const Caller& caller);
+  Status CheckReadable(InodeId inode, const Caller& caller);
+  SnapshotOps& ops() { return filesystem_.snapshots(); }
+
+ private:
+  // While a request with a name or token runs, others with the same have to wait or to fail.
+  class Running {
+   public:
+    Running(Impl& impl, const std::string& name, const std::string& token);
+    ~Running();
+    bool name_busy() const { return name_busy_; }
+
+   private:
+    Impl& impl_;
+    const std::string name_;
+    const std::string token_;
+    bool name_busy_ = false;
+  };
+
+  Result<std::optional<CreateResult>> FindByToken(const SnapshotRequest& request,
+                                                  const Caller& caller);
+  Result<std::vector<SnapshotOps::Member>> FindMembers(const SnapshotRequest& request,
+                                                       const Caller& caller);
+  Result<bool> IsExcluded(const SnapshotRequest& request, const Found& found);
+  // Where a member's content goes.
+  Result<SnapshotOps::RollbackItem> TargetOf(InodeId group, InodeId member, const Caller& caller);
+  Status CheckMayMake(const std::string& path, InodeId member, const Caller& caller);
+  Result<std::string> FreeNameBefore(const std::string& name);
+
+  Filesystem& filesystem_;
+  Mutex running_mu_;
+  CondVar ended_;
+  std::set<std::string> names_ CAIRN_GUARDED_BY(running_mu_);
+  std::set<std::string> tokens_ CAIRN_GUARDED_BY(running_mu_);
+};
+
+SnapshotService::Impl::Running::Running(Impl& impl, const std::string& name,
+                                        const std::string& token)
+    : impl_(impl), name_(name), token_(token) {
+  MutexLock lock(impl_.running_mu_);
+  while (!token_.empty() && impl_.tokens_.contains(token_)) impl_.ended_.Wait(impl_.running_mu_);
+  if (!token_.empty()) impl_.tokens_.insert(token_);
+  name_busy_ = !impl_.names_.insert(name_).second;
+}
+
+SnapshotService::Impl::Running::~Running() {
+  MutexLock lock(impl_.running_mu_);
+  if (!token_.empty()) impl_.tokens_.erase(token_);
+  if (!name_busy_) impl_.names_.erase(name_);
+  impl_.ended_.NotifyAll();
+}
+
+Result<bool> SnapshotService::Impl::IsExcluded(const SnapshotRequest& request, const Found& found) {
+  for (const std::string& glob : request.exclude_globs) {
+    if (fnmatch(glob.c_str(), found.path.c_str(), 0) == 0 ||
+        fnmatch(glob.c_str(), FileName(found.path).c_str(), 0) == 0) {
+      return true;
+    }
+  }
+  if (request.exclude_roles.empty()) return false;
+  const auto role = filesystem_.GetXattr(found.attributes.inode, kRoleAttribute);
+  if (!role.ok()) {
+    if (role.status().code() == Code::kNoAttribute) return false;
+    return role.status();
+  }
+  return std::find(request.exclude_roles.begin(), request.exclude_roles.end(), *role) !=
+         request.exclude_roles.end();
+}
+
+Result<std::vector<SnapshotOps::Member>> SnapshotService::Impl::FindMembers(
+    const SnapshotRequest& request, const Caller& caller) {
+  std::vector<SnapshotOps::Member> members;
+  std::set<InodeId> seen;
+  for (const InodeId root : request.roots) {
+    CAIRN_ASSIGN_OR_RETURN(std::vector<Found> all, FindBelow(filesystem_, root));
+    auto top = PathBelow(filesystem_, kRootInode, root);
+    if (!top.ok()) return std::move(top).status();
+    if (!MayWrite(all.front().attributes, caller)) {
+      return Status(Code::kAccess, fmt::format("'{}': you may not write it", *top));
+    }
+    for (Found& found : all) {
+      if (found.attributes.kind == FileKind::kDirectory) continue;
+      if (found.attributes.kind == FileKind::kSnapshot) {
+        return Status(Code::kInvalid, "a snapshot is taken of volumes, not of snapshots");
+      }
+      // A volume that was named itself goes by its own name.
+      std::string path = *top;
+      if (found.path.empty()) {
+        found.path = FileName(*top);
+      } else {
+        path = path.empty() ? found.path : path + "/" + found.path;
+      }
+      CAIRN_ASSIGN_OR_RETURN(const bool excluded, IsExcluded(request, found));
+      if (excluded || !seen.insert(found.attributes.inode).second) continue;
+      if (!MayWrite(found.attributes, caller)) {
+        return Status(Code::kAccess, fmt::format("'{}': you may not write it", path));
+      }
+      members.push_back({found.attributes.inode, std::move(path)});
+    }
+  }
+  if (members.empty()) {
+    return Status(Code::kInvalid, "there is no volume, or the filters leave none");
+  }
+  std::sort(members.begin(), members.end(),
+            [](const auto& a, const auto& b) { return a.path < b.path; });
+  return members;
+}
+
+Result<std::optional<CreateResult>> SnapshotService::Impl::FindByToken(
+    const SnapshotRequest& request, const Caller& caller) {
+  using Maybe = std::optional<CreateResult>;
+  if (request.token.empty()) return Maybe();
+  const auto id = ops().FindToken(request.token);
+  if (id.status().code() == Code::kNotFound) return Maybe();
+  if (!id.ok()) return id.status();
+  CreateResult result;
+  CAIRN_ASSIGN_OR_RETURN(result.info, Show(*id));
+  if (caller.uid != 0 && caller.uid != result.info.uid) {
+    return Status(Code::kExists, "somebody else's request had this token");
+  }
+  result.existed = true;
+  return Maybe(std::move(result));
+}
+
+Result<CreateResult> SnapshotService::Impl::Create(const SnapshotRequest& request,
+                                                   const Caller& caller) {
+  CAIRN_RETURN_IF_ERROR(CheckName(request.name));
+  CAIRN_RETURN_IF_ERROR(CheckTexts(request));
+  const Running running(*this, request.name, request.token);
+  CAIRN_ASSIGN_OR_RETURN(auto existing, FindByToken(request, caller));
+  if (existing) return std::move(*existing);
+  if (running.name_busy()) {
+    return Status(Code::kBusy, "a request for a snapshot named '" + request.name + "' is running");
+  }
+  const auto taken = filesystem_.Lookup(kSnapshotsInode, request.name);
+  if (taken.ok()) return Status(Code::kExists, "there is a snapshot named '" + request.name + "'");
+  SnapshotOps::NewGroup group;
+  group.record.name = request.name;
+  group.record.uid = caller.uid;
+  group.record.gid = caller.gid;
+  group.record.token = request.token;
+  group.record.description = request.description;
+  group.record.tags = request.tags;
+  group.deadline = request.deadline;
+  CAIRN_ASSIGN_OR_RETURN(group.members, FindMembers(request, caller));
+  CAIRN_ASSIGN_OR_RETURN(const SnapshotOps::Created created, ops().Create(group));
+  CreateResult result;
+  CAIRN_ASSIGN_OR_RETURN(result.info, Show(created.id));
+  result.held = created.held;
+  return result;
+}
+
+Result<std::vector<SnapshotInfo>> SnapshotService::Impl::List() {
+  std::vector<SnapshotInfo> all;
+  CAIRN_RETURN_IF_ERROR(ops().ForEach([&](InodeId id, const GroupRecord& record) {
+    all.push_back(ToInfo(id, record));
+    return true;
+  }));
+  std::sort(all.begin(), all.end(), [](const SnapshotInfo& a, const SnapshotInfo& b) {
+    return a.created_ns != b.created_ns ? a.created_ns < b.created_ns : a.id < b.id;
+  });
+  return all;
+}
+
+Result<SnapshotInfo> SnapshotService::Impl::Show(InodeId id) {
+  CAIRN_ASSIGN_OR_RETURN(const GroupRecord record, ops().Get(id));
+  SnapshotInfo info = ToInfo(id, record);
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all, FindBelow(filesystem_, id));
+  for (const Found& found : all) {
+    if (found.attributes.kind == FileKind::kDirectory) continue;
+    CAIRN_ASSIGN_OR_RETURN(const InodeId source, ops().VolumeOf(found.attributes.inode));
+    info.members.push_back({found.path, found.attributes.inode, source, found.attributes.size});
+  }
+  std::sort(info.members.begin(), info.members.end(),
+            [](const auto& a, const auto& b) { return a.path < b.path; });
+  return info;
+}
+
+Result<InodeId> SnapshotService::Impl::SnapshotOf(InodeId inode) {
+  while (inode != kRootInode) {
+    CAIRN_ASSIGN_OR_RETURN(const InodeId parent, filesystem_.Parent(inode));
+    if (parent == kSnapshotsInode) return inode;
+    inode = parent;
+  }
+  return Status(Code::kNotFound, "it does not lie in a snapshot");
+}
+
+Status SnapshotService::Impl::Delete(InodeId id, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const GroupRecord record, ops().Get(id));
+  if (caller.uid != 0 && caller.uid != record.uid) {
+    return Status(Code::kPermission,
+                  "snapshot '" + record.name + "' may be deleted by who made it, or root");
+  }
+  return ops().Delete(id);
+}
+
+Status SnapshotService::Impl::CheckMayMake(const std::string& path, InodeId member,
+                                           const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem_.GetAttributes(member));
+  if (caller.uid != 0 && caller.uid != attributes.uid) {
+    return Status(Code::kAccess, fmt::format("'{}' was somebody else's and is gone", path));
+  }
+  for (std::string directory = path; !directory.empty();) {
+    const size_t slash = directory.rfind('/');
+    directory = slash == std::string::npos ? std::string() : directory.substr(0, slash);
+    const auto found = LookupPath(filesystem_, kRootInode, directory);
+    if (found.status().code() == Code::kNotFound) continue;
+    if (!found.ok()) return found.status();
+    if (found->kind != FileKind::kDirectory) {
+      return Status(Code::kExists, fmt::format("'{}' is no directory any more", directory));
+    }
+    if (MayWrite(*found, caller)) return Status::Ok();
+    return Status(Code::kAccess, fmt::format("'{}': you may not write it", directory));
+  }
+  return Status::Ok();
+}
+
+Result<SnapshotOps::RollbackItem> SnapshotService::Impl::TargetOf(InodeId group, InodeId member,
+                                                                  const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const std::string old_path, PathBelow(filesystem_, group, member));
+  CAIRN_ASSIGN_OR_RETURN(const InodeId source, ops().VolumeOf(member));
+  SnapshotOps::RollbackItem item{member, source, ""};
+  // The volume it was taken of, wherever that is now; else the one that has its place.
+  auto path = PathBelow(filesystem_, kRootInode, source);
+  if (path.ok()) {
+    item.path = *path;
+  } else if (path.status().code() == Code::kNotFound) {
+    item.path = old_path;
+    const auto found = LookupPath(filesystem_, kRootInode, old_path);
+    if (!found.ok() && found.status().code() != Code::kNotFound) return found.status();
+    item.volume = found.ok() ? found->inode : InodeId(0);
+  } else {
+    return std::move(path).status();
+  }
+  if (item.volume == InodeId(0)) {
+    CAIRN_RETURN_IF_ERROR(CheckMayMake(item.path, member, caller));
+    return item;
+  }
+  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem_.GetAttributes(item.volume));
+  if (attributes.kind != FileKind::kVolume) {
+    return Status(Code::kExists, fmt::format("'{}' is no volume any more", item.path));
+  }
+  if (!MayWrite(attributes, caller)) {
+    return Status(Code::kAccess, fmt::format("'{}': you may not write it", item.path));
+  }
+  return item;
+}
+
+Result<std::string> SnapshotService::Impl::FreeNameBefore(const std::string& name) {
+  const std::time_t now = std::time(nullptr);
+  const std::string suffix = fmt::format(".before-{:%Y%m%dT%H%M%SZ}", fmt::gmtime(now));
+  for (int i = 1;; ++i) {
+    const std::string end = i == 1 ? suffix : fmt::format("{}-{}", suffix, i);
+    std::string free = name.substr(0, kMaxNameBytes - end.size()) + end;
+    const auto taken = filesystem_.Lookup(kSnapshotsInode, free);
+    if (taken.status().code() == Code::kNotFound) return free;
+    if (!taken.ok()) return taken.status();
+  }
+}
+
+Result<RollbackResult> SnapshotService::Impl::Rollback(InodeId what, const Caller& caller,
+                                                       std::chrono::milliseconds deadline) {
+  CAIRN_ASSIGN_OR_RETURN(const InodeId group, SnapshotOf(what));
+  CAIRN_ASSIGN_OR_RETURN(const GroupRecord record, ops().Get(group));
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all, FindBelow(filesystem_, what));
+  SnapshotOps::NewRollback rollback;
+  std::set<std::string> paths;
+  for (const Found& found : all) {
+    if (found.attributes.kind == FileKind::kDirectory) continue;
+    CAIRN_ASSIGN_OR_RETURN(auto item, TargetOf(group, found.attributes.inode, caller));
+    if (!paths.insert(item.path).second) {
+      return Status(Code::kExists,
+                    fmt::format("two members of the snapshot would go to '{}'", item.path));
+    }
+    rollback.items.push_back(std::move(item));
+  }
+  if (rollback.items.empty()) return Status(Code::kInvalid, "there is no volume in it");
+  CAIRN_ASSIGN_OR_RETURN(rollback.before.name, FreeNameBefore(record.name));
+  rollback.before.uid = caller.uid;
+  rollback.before.gid = caller.gid;
+  rollback.before.description = "what the rollback to " + record.name + " overwrote";
+  rollback.before.tags["rollback-to"] = record.name;
+  rollback.deadline = deadline;
+  CAIRN_ASSIGN_OR_RETURN(SnapshotOps::RolledBack done, ops().Rollback(rollback));
+  RollbackResult result;
+  result.changed = std::move(done.changed);
+  if (done.before != InodeId(0)) {
+    CAIRN_ASSIGN_OR_RETURN(result.before, Show(done.before));
+  }
+  return result;
+}
+
+Status SnapshotService::Impl::CheckReadable(InodeId inode, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem_.GetAttributes(inode));
+  if (MayRead(attributes, caller)) return Status::Ok();
+  return Status(Code::kAccess, "you may not read it");
+}
+
+Result<CloneResult> SnapshotService::Impl::Clone(const CloneRequest& request,
+                                                 const Caller& caller) {
+  if (request.source == kRootInode || request.source == kSnapshotsInode) {
+    return Status(Code::kInvalid, "clone a volume, a snapshot, or a directory below the root");
+  }
+  CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem_.GetAttributes(request.target_parent));
+  if (parent.kind != FileKind::kDirectory) return Status(Code::kNotDirectory, "the target's place");
+  if (!MayWrite(parent, caller)) {
+    return Status(Code::kAccess, "you may not write the directory of the target");
+  }
+  SnapshotOps::NewClone clone;
+  clone.parent = request.target_parent;
+  clone.name = request.target_name;
+  clone.deadline = request.deadline;
+  if (caller.uid != 0) clone.owner = SnapshotOps::Owner{caller.uid, caller.gid};
+  const auto taken = filesystem_.Lookup(request.target_parent, request.target_name);
+  if (taken.ok()) return Status(Code::kExists, request.target_name);
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all, FindBelow(filesystem_, request.source));
+  for (const Found& found : all) {
+    if (!MayRead(found.attributes, caller)) {
+      return Status(Code::kAccess, fmt::format("'{}': you may not read it", found.path));
+    }
+    const bool is_directory = found.attributes.kind == FileKind::kDirectory;
+    (is_directory ? clone.directories : clone.files)
+        .push_back({found.attributes.inode, found.path});
+  }
+  if (clone.files.empty()) return Status(Code::kInvalid, "there is no volume in it");
+  CloneResult result;
+  CAIRN_ASSIGN_OR_RETURN(result.inode, ops().Clone(clone));
+  result.volume_count = clone.files.size();
+  return result;
+}
+
+SnapshotService::SnapshotService(Filesystem& filesystem)
+    : impl_(std::make_unique<Impl>(filesystem)) {}
+SnapshotService::~SnapshotService() = default;
+
+Result<CreateResult> SnapshotService::Create(const SnapshotRequest& request, const Caller& caller) {
+  return impl_->Create(request, caller);
+}
+
+Result<std::vector<SnapshotInfo>> SnapshotService::List() { return impl_->List(); }
+
+Result<SnapshotInfo> SnapshotService::Show(InodeId id) { return impl_->Show(id); }
+
+Result<InodeId> SnapshotService::Find(std::string_view name) {
+  std::optional<InodeId> found;
+  CAIRN_RETURN_IF_ERROR(impl_->ops().ForEach([&](InodeId id, const GroupRecord& record) {
+    if (record.name == name) found = id;
+    return !found;
+  }));
+  if (found) return *found;
+  return Status(Code::kNotFound, "there is no snapshot named '" + std::string(name) + "'");
+}
+
+Result<InodeId> SnapshotService::SnapshotOf(InodeId inode) { return impl_->SnapshotOf(inode); }
+
+Status SnapshotService::Delete(InodeId id, const Caller& caller) {
+  return impl_->Delete(id, caller);
+}
+
+Result<RollbackResult> SnapshotService::Rollback(InodeId what, const Caller& caller,
+                                                 std::chrono::milliseconds deadline) {
+  return impl_->Rollback(what, caller, deadline);
+}
+
+Result<CloneResult> SnapshotService::Clone(const CloneRequest& request, const Caller& caller) {
+  return impl_->Clone(request, caller);
+}
+
+Result<DiffPage> SnapshotService::Diff(InodeId from, InodeId to, uint64_t offset, size_t most,
+                                       const Caller& caller) {
+  CAIRN_RETURN_IF_ERROR(impl_->CheckReadable(from, caller));
+  CAIRN_RETURN_IF_ERROR(impl_->CheckReadable(to, caller));
+  return impl_->ops().Diff(from, to, offset, std::max<size_t>(most, 1));
+}
+
+Result<VolumeSizes> SnapshotService::Sizes(InodeId inode) { return impl_->ops().Sizes(inode); }
+
+}  // namespace cairn

@@ -1,0 +1,83 @@
+#include "src/volume/group_cut.h"
+
+#include <fmt/format.h>
+
+namespace cairn {
+
+GroupCut::~GroupCut() {
+  Open();
+  for (const auto& [inode, state] : states_) context_.views->Unpin(state.branch, state.epoch);
+  if (kept_ || states_.empty()) return;
+  // Nothing shows these epochs but their volumes. That does no harm; only that nobody would be told
+  // when a volume has overwritten what they hold. A mark is good for epochs whose end is durable: a
+  // pass that knows less takes it away. Where a sync fails there are no more writes.
+  for (const auto& [inode, state] : states_) (void)volumes_.at(inode)->Sync();
+  IndexBatch batch;
+  for (const auto& [inode, state] : states_) batch.PutClean(state.branch);
+  if (!context_.store->index().Commit(batch).ok()) return;
+  for (const auto& [inode, state] : states_) context_.reclaim_soon(state.branch);
+}
+
+Status GroupCut::Load(std::vector<InodeId> volumes) {
+  for (const InodeId inode : volumes) {
+    CAIRN_ASSIGN_OR_RETURN(auto volume, table_.Find(inode));
+    if (volume->is_snapshot()) return Status(Code::kReadOnly, "a snapshot does not change");
+    CAIRN_RETURN_IF_ERROR(volume->Health());
+    volumes_[inode] = std::move(volume);
+  }
+  for (const auto& [inode, volume] : volumes_) {
+    if (volume->NeedsSync()) CAIRN_RETURN_IF_ERROR(volume->Sync());
+  }
+  return Status::Ok();
+}
+
+Status GroupCut::Close(std::chrono::milliseconds deadline) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+  closed_at_ = std::chrono::steady_clock::now();
+  const Gate::Deadline end = closed_at_ + deadline;
+  std::vector<Gate*> begun;
+  const auto fail = [&](InodeId inode) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+    for (Gate* const gate : begun) gate->Open();
+    return Status(Code::kDeadline,
+                  fmt::format("I/O on volume {} did not end within {} ms; nothing was done",
+                              inode.value(), deadline.count()));
+  };
+  // All begin before the first one is waited for, so that their I/O runs out side by side.
+  for (const auto& [inode, volume] : volumes_) {
+    if (!volume->gate().BeginClose(end)) return fail(inode);
+    begun.push_back(&volume->gate());
+  }
+  for (const auto& [inode, volume] : volumes_) {
+    if (!volume->gate().AwaitEmpty(end)) return fail(inode);
+  }
+  closed_ = true;
+  return Status::Ok();
+}
+
+Status GroupCut::Cut() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+  CAIRN_CHECK(closed_);
+  cut_ns_ = context_.clock->NowNs();
+  for (const auto& [inode, volume] : volumes_) {
+    CAIRN_ASSIGN_OR_RETURN(auto state, volume->Cut());
+    context_.views->Pin(state.branch, state.epoch);
+    states_[inode] = std::move(state);
+  }
+  return Status::Ok();
+}
+
+void GroupCut::Open() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+  if (!closed_) return;
+  for (const auto& [inode, volume] : volumes_) volume->gate().Open();
+  closed_ = false;
+  held_ = std::chrono::steady_clock::now() - closed_at_;
+}
+
+Status GroupCut::MakeDurable() {
+  for (const auto& [inode, volume] : volumes_) {
+    CAIRN_RETURN_IF_ERROR(volume->Sync());
+    // A sync of one that was removed meanwhile does nothing.
+    CAIRN_RETURN_IF_ERROR(volume->Health());
+  }
+  return Status::Ok();
+}
+
+}  // namespace cairn

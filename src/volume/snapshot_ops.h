@@ -1,0 +1,176 @@
+// SnapshotOps: what the index and the volumes do for snapshots, clones and rollback.
+//
+// The module `snapshot` decides who may do what, and names the members; this carries it out, each
+// call all or nothing: one batch of the index, after everything that it speaks of is durable.
+// Obtained from Filesystem. Thread-safe.
+//
+// Errors of all calls: kReadOnly, kNoSpace, kIo, kCorrupt; kDeadline where gates are closed; kStale
+// when a volume went away meanwhile.
+#ifndef CAIRN_SRC_VOLUME_SNAPSHOT_OPS_H_
+#define CAIRN_SRC_VOLUME_SNAPSHOT_OPS_H_
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/mutex.h"
+#include "src/base/result.h"
+#include "src/volume/group_cut.h"
+#include "src/volume/namespace.h"
+#include "src/volume/snapshot_types.h"
+#include "src/volume/volume_context.h"
+#include "src/volume/volume_table.h"
+
+namespace cairn {
+
+class SnapshotOps {
+ public:
+  struct Parts {
+    VolumeContext& context;
+    VolumeTable& table;
+    Namespace& names;
+    // Makes pending index changes durable, so that the journal holds nothing of what is closed.
+    std::function<Status()> flush_index;
+  };
+  explicit SnapshotOps(const Parts& parts) : parts_(parts) {}
+
+  // A file, and a path: relative, without "." and "..".
+  struct Member {
+    InodeId inode;
+    std::string path;
+  };
+
+  // --- Snapshots.
+  struct NewGroup {
+    GroupRecord record;           // created_ns and member_count are filled in
+    std::vector<Member> members;  // volumes, and where they are below the root
+    std::chrono::milliseconds deadline{0};
+  };
+  struct Created {
+    InodeId id;
+    int64_t created_ns = 0;
+    std::chrono::nanoseconds held{0};
+  };
+  // kExists: the name or the token.
+  Result<Created> Create(const NewGroup& group);
+  // kNotFound; kBusy: a member is open.
+  Status Delete(InodeId id);
+  Result<GroupRecord> Get(InodeId id) { return index().GetGroup(id); }
+  Result<InodeId> FindToken(std::string_view token) { return index().FindToken(token); }
+  Status ForEach(const std::function<bool(InodeId, const GroupRecord&)>& sink) {
+    return index().ForEachGroup(sink);
+  }
+
+  // The volume that a member was taken of, which may be gone.
+  Result<InodeId> VolumeOf(InodeId member);
+
+  // --- Clones.
+  struct Owner {
+    uint32_t uid = 0;
+    uint32_t gid = 0;
+  };
+  struct NewClone {
+    // What is copied, with paths below the target; "" is the target itself. Directories come before
+    // what is in them.
+    std::vector<Member> directories;
+    std::vector<Member> files;  // volumes or members of snapshots
+    InodeId parent;
+    std::string name;
+    std::optional<Owner> owner;  // none: as the sources'
+    std::chrono::milliseconds deadline{0};
+  };
+  // kExists, kNotFound.
+  Result<InodeId> Clone(const NewClone& clone);
+  // Lets the volume `target`, which ends at `offset`, show at [offset, +length) what `source` shows
+  // there now. Returns how much of that was done, from its beginning on; 0: nothing was, and the
+  // caller has to copy bytes.
+  Result<uint64_t> CloneRange(InodeId source, InodeId target, uint64_t offset, uint64_t length,
+                              std::chrono::milliseconds deadline);
+
+  // --- Rollback.
+  struct RollbackItem {
+    InodeId member;    // of a snapshot
+    InodeId volume;    // that gets its content; 0: one is made
+    std::string path;  // below the root: of the volume as it is, or where it is made
+  };
+  struct NewRollback {
+    std::vector<RollbackItem> items;
+    GroupRecord before;  // the snapshot of what is overwritten
+    std::chrono::milliseconds deadline{0};
+  };
+  struct RolledBack {
+    InodeId before;                // 0 when nothing was overwritten
+    std::vector<InodeId> changed;  // volumes, and directories in which something was made
+  };
+  // kExists: something else has the place of a volume that is to be made.
+  Result<RolledBack> Rollback(const NewRollback& rollback);
+
+  // --- From the index alone. snapshot_diff.cc.
+  Result<DiffPage> Diff(InodeId from, InodeId to, uint64_t offset, size_t most);
+  Result<VolumeSizes> Sizes(InodeId inode);
+
+ private:
+  // What a new file is made of.
+  struct Source {
+    BranchId branch;
+    Epoch epoch;
+    InodeRecord record;  // with the size
+    InodeId xattrs_of;
+    bool from_snapshot = false;
+  };
+  // Where the paths of a new tree lead to.
+  using Tree = std::map<std::string, InodeId>;
+
+  Index& index() { return parts_.context.store->index(); }
+  int64_t now_ns() { return parts_.context.clock->NowNs(); }
+  Status RequireSpace();
+  Result<InodeId> NewInode();
+  Status CopyXattrs(InodeId from, InodeId to, IndexBatch& batch);
+  // The inode of the directory `path` of `tree`, made like the one at the same path below the root
+  // when it is not there yet.
+  Result<InodeId> TreeDirectory(const std::string& path, Tree& tree, IndexBatch& batch);
+  Result<InodeId> FindPath(const std::string& path);
+  // Adds the records of a group to the batch. REQUIRES: names_mu_ is held until it is committed.
+  Result<InodeId> AddGroup(const GroupRecord& record, const std::vector<Member>& members,
+                           const GroupCut& cut, IndexBatch& batch) CAIRN_REQUIRES(names_mu_);
+  Status TouchSnapshots(IndexBatch& batch);
+  // All below a directory of a snapshot.
+  Status Collect(InodeId directory, std::vector<InodeId>& files, std::vector<InodeId>& directories);
+  Status DeleteTree(InodeId id, const GroupRecord& group, const std::vector<InodeId>& files,
+                    const std::vector<InodeId>& directories);
+  // A branch for `inode` that shows what the source does.
+  Result<std::pair<BranchId, BranchRecord>> AddBranch(const Source& source, InodeId inode,
+                                                      IndexBatch& batch);
+  Result<Source> SourceOf(InodeId inode, const GroupCut& cut);
+  // Commits what refers to the sources, if they are still there.
+  Status CommitViews(const std::vector<Member>& snapshots, const IndexBatch& batch);
+  Result<DiskVolume::Replacement> Replace(const Source& source, InodeId inode, IndexBatch& batch);
+  Status CommitSwitches(const std::map<InodeId, std::shared_ptr<DiskVolume>>& volumes,
+                        const std::map<InodeId, DiskVolume::Replacement>& replacements,
+                        IndexBatch& batch, const std::function<Status()>& commit);
+  Status AddMissing(const RollbackItem& item, const Source& source, Tree& made,
+                    std::vector<Namespace::NewEntry>& entries, IndexBatch& batch);
+  Result<Source> CutForCopy(InodeId inode, GroupCut& cut, std::chrono::milliseconds deadline);
+  Result<bool> StillShows(InodeId source, BranchId branch, Epoch epoch);
+  struct Range {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+  };
+  Result<bool> CanMoveEnd(const Source& source, const DiskVolume::Replacement& target,
+                          uint64_t offset);
+  Result<uint64_t> CloneToEnd(const Source& source, InodeId source_inode, InodeId target_inode,
+                              const Range& range, std::chrono::milliseconds deadline);
+  Result<Lineage> LineageOf(InodeId inode, InodeRecord& record);
+
+  const Parts parts_;
+  // Names of snapshots are given and taken one at a time; held across the commit.
+  Mutex names_mu_;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_VOLUME_SNAPSHOT_OPS_H_

@@ -1,0 +1,107 @@
+#include "fusefs/invalidator.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "fusefs/protocol.h"
+#include "src/base/unique_fd.h"
+
+namespace cairn {
+namespace {
+
+// A socket pair that keeps messages apart stands in for /dev/fuse.
+class InvalidatorTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    int fds[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+    ours_ = UniqueFd(fds[0]);
+    theirs_ = UniqueFd(fds[1]);
+  }
+
+  struct Message {
+    fuse_out_header header{};
+    std::string body;
+  };
+  Message Next() {
+    Message message;
+    char buffer[4096];
+    const ssize_t got = read(theirs_.get(), buffer, sizeof(buffer));
+    EXPECT_GE(got, static_cast<ssize_t>(sizeof(message.header)));
+    if (got < static_cast<ssize_t>(sizeof(message.header))) return message;
+    std::memcpy(&message.header, buffer, sizeof(message.header));
+    EXPECT_EQ(message.header.len, static_cast<uint32_t>(got));
+    message.body.assign(buffer + sizeof(message.header), buffer + got);
+    return message;
+  }
+  bool HasNext() {
+    pollfd waiting{theirs_.get(), POLLIN, 0};
+    return poll(&waiting, 1, 0) > 0;
+  }
+  template <typename Body>
+  static Body As(const Message& message) {
+    Body body{};
+    EXPECT_GE(message.body.size(), sizeof(body));
+    std::memcpy(&body, message.body.data(), std::min(sizeof(body), message.body.size()));
+    return body;
+  }
+  static std::vector<std::byte> Bytes(const std::string& text) {
+    const auto bytes = std::as_bytes(std::span(text));
+    return {bytes.begin(), bytes.end()};
+  }
+
+  UniqueFd ours_;
+  UniqueFd theirs_;
+};
+
+TEST_F(InvalidatorTest, TellsTheKernelBeforeItAnswers) {
+  Invalidator invalidator(ours_.get());
+  ASSERT_TRUE(invalidator.Start().ok());
+  Invalidation changed;
+  changed.contents = {InodeId(70)};
+  changed.attributes = {InodeId(71)};
+  changed.names = {{InodeId(72), "name"}};
+  const uint64_t unique = protocol::kUniqueResend | 12;
+  invalidator.TellAndAnswer(changed, unique, Bytes("answer"));
+
+  Message message = Next();
+  EXPECT_EQ(message.header.unique, 0u);
+  EXPECT_EQ(message.header.error, FUSE_NOTIFY_INVAL_ENTRY);
+  EXPECT_EQ(As<fuse_notify_inval_entry_out>(message).parent, 72u);
+  EXPECT_EQ(As<fuse_notify_inval_entry_out>(message).namelen, 4u);
+  EXPECT_EQ(message.body.substr(sizeof(fuse_notify_inval_entry_out)), std::string("name\0", 5));
+  message = Next();
+  EXPECT_EQ(message.header.error, FUSE_NOTIFY_INVAL_INODE);
+  EXPECT_EQ(As<fuse_notify_inval_inode_out>(message).ino, 70u);
+  EXPECT_EQ(As<fuse_notify_inval_inode_out>(message).off, 0);
+  EXPECT_EQ(As<fuse_notify_inval_inode_out>(message).len, 0);
+  message = Next();
+  EXPECT_EQ(As<fuse_notify_inval_inode_out>(message).ino, 71u);
+  EXPECT_LT(As<fuse_notify_inval_inode_out>(message).off, 0);
+  message = Next();
+  EXPECT_EQ(message.header.unique, unique);
+  EXPECT_EQ(message.header.error, 0);
+  EXPECT_EQ(message.body, "answer");
+}
+
+TEST_F(InvalidatorTest, ARequestIsAnsweredAlsoWhenItIsStopped) {
+  Invalidator invalidator(ours_.get());
+  Invalidation changed;
+  changed.contents = {InodeId(70)};
+  invalidator.TellAndAnswer(changed, 1, Bytes("never started"));
+  EXPECT_EQ(Next().body, "never started");
+  ASSERT_TRUE(invalidator.Start().ok());
+  invalidator.Stop();
+  invalidator.TellAndAnswer(changed, 2, Bytes("stopped"));
+  EXPECT_EQ(Next().body, "stopped");
+  invalidator.Tell(changed);
+  EXPECT_FALSE(HasNext()) << "the workers that it may need are about to end";
+}
+
+}  // namespace
+}  // namespace cairn

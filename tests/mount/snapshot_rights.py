@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Who has no rights gets EACCES or EPERM for every verb, also through a descriptor for reading."""
+import os
+import struct
+import subprocess
+import sys
+
+import snapshot_tools as tools
+from cairn_mount import Mount, main
+from checks import check, check_equal
+
+OTHER = 65534
+GROUP = 4242
+# Runs as the other user on a descriptor that it was given: sends one ioctl, prints its errno.
+PROBE = r"""
+import ctypes, errno, sys
+fd, command, argument = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.stdin.read())
+libc = ctypes.CDLL(None, use_errno=True)
+buffer = ctypes.create_string_buffer(argument, len(argument))
+if libc.ioctl(fd, ctypes.c_ulong(command), buffer) == 0:
+    print("ok")
+else:
+    print(errno.errorcode[ctypes.get_errno()])
+"""
+REFUSED = ("EACCES", "EPERM")
+
+
+def as_other(*command, groups=()):
+    rights = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+    return ("setpriv", f"--reuid={OTHER}", f"--regid={OTHER}", rights, *command)
+
+
+def send(path, name, fields=b"", groups=(), flags=os.O_RDONLY):
+    """The ioctl as the other user, through a descriptor that root opened for reading."""
+    _, size = tools.COMMANDS[name]
+    argument = (struct.pack("II", tools.VERSION, 0) + fields).ljust(size, b"\0")
+    fd = os.open(path, flags)
+    try:
+        done = subprocess.run(as_other(sys.executable, "-c", PROBE, str(fd),
+                                       str(tools.command_number(name)), groups=groups),
+                              input=argument.hex(), capture_output=True, text=True, cwd="/",
+                              timeout=60, check=False, pass_fds=(fd,))
+    finally:
+        os.close(fd)
+    check(done.returncode == 0, f"the probe failed: {done.stderr}")
+    return done.stdout.strip()
+
+
+def refused(what, path, name, fields=b"", **more):
+    found = send(path, name, fields, **more)
+    check(found in REFUSED, f"{what}: {found}, wanted one of {REFUSED}")
+
+
+def allowed(what, path, name, fields=b"", **more):
+    check_equal(send(path, name, fields, **more), "ok", what)
+
+
+def clone_to(folder, name):
+    return tools.clone_fields(os.stat(folder).st_ino, name)
+
+
+def diff_with(path):
+    return struct.pack("QQ", os.stat(path).st_ino, 0)
+
+
+def make_tree(mount):
+    """vm1 is root's: a readable volume and a private one. theirs is the other user's."""
+    os.chmod(mount.mountpoint, 0o755)
+    folder = tools.make_volumes(mount, volumes=("private", "readable"), size=8192)
+    os.chmod(folder, 0o755)
+    os.chmod(folder + "/private", 0o600)
+    os.chmod(folder + "/readable", 0o644)
+    theirs = tools.make_volumes(mount, "theirs", ("disk",), 8192)
+    for path in (theirs, theirs + "/disk"):
+        os.chown(path, OTHER, OTHER)
+    tools.create(folder, "s")
+    return folder, theirs
+
+
+def every_ioctl_through_a_descriptor_for_reading(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        folder, theirs = make_tree(mount)
+        snapshot = mount.path(".snapshots", "s")
+        before = tools.hashes(folder)
+        for path in (folder, folder + "/readable", folder + "/private"):
+            refused(f"create of {path}", path, "create", tools.create_fields("x"))
+        # Nor through one for writing: rights are those of who asks, not of who opened.
+        refused("create by a descriptor for writing", folder + "/private", "create",
+                tools.create_fields("x"), flags=os.O_RDWR)
+        refused("create of more by number", theirs, "create",
+                tools.create_fields("x", also=[os.stat(folder).st_ino]))
+        refused("delete", snapshot, "delete")
+        refused("rollback", snapshot, "rollback")
+        for name in ("readable", "private"):
+            refused(f"rollback of {name}", f"{snapshot}/vm1/{name}", "rollback")
+        refused("clone of a private volume", folder + "/private", "clone", clone_to(theirs, "x"))
+        refused("clone of a private member", snapshot + "/vm1/private", "clone",
+                clone_to(theirs, "x"))
+        for path in (folder, snapshot, snapshot + "/vm1"):
+            refused(f"clone of {path}", path, "clone", clone_to(theirs, "x"))
+        refused("clone to a directory of root's", theirs + "/disk", "clone",
+                clone_to(folder, "x"))
+        refused("diff of a private one", snapshot + "/vm1/private", "diff",
+                diff_with(folder + "/private"))
+        refused("diff with a private one", snapshot + "/vm1/readable", "diff",
+                diff_with(folder + "/private"))
+        check_equal(tools.names(mount), ["s"], "snapshots afterwards")
+        check_equal(sorted(os.listdir(mount.mountpoint)), ["theirs", "vm1"], "the root")
+        check_equal(os.listdir(theirs), ["disk"], "their directory")
+        tools.check_hashes(folder, before, "the volumes")
+
+
+def the_command_and_the_attributes(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        folder, theirs = make_tree(mount)
+        snapshot = mount.path(".snapshots", "s")
+        commands = (("snapshot", "create", folder, "--name", "x"),
+                    ("snapshot", "create", theirs, folder, "--name", "x"),
+                    ("snapshot", "delete", snapshot), ("snapshot", "rollback", snapshot),
+                    ("clone", folder, theirs + "/x"), ("clone", snapshot, theirs + "/x"),
+                    ("clone", theirs, folder + "/x"),
+                    ("diff", snapshot + "/vm1/private", folder + "/private"),
+                    ("snapshot", "prune", mount.mountpoint, "--keep-last", "0", "--keep-daily",
+                     "0", "--match", "x*", "--keep-hourly", "1"))
+        for command in commands[:-1]:
+            done = subprocess.run(as_other(mount.cairn_program, *command), capture_output=True,
+                                  text=True, cwd="/", timeout=60, check=False)
+            check(done.returncode == 1 and done.stderr, f"{command}: {done}")
+        for attribute in ("user.cairn.snapshot=x", "user.cairn.clone=to=/theirs/x"):
+            name, _, value = attribute.partition("=")
+            for path in (folder, folder + "/readable", folder + "/private"):
+                done = subprocess.run(as_other("setfattr", "-n", name, "-v", value, path),
+                                      capture_output=True, text=True, cwd="/", check=False)
+                check(done.returncode != 0, f"{attribute} on {path} was taken")
+        check_equal(tools.names(mount), ["s"], "snapshots afterwards")
+        check_equal(os.listdir(theirs), ["disk"], "their directory")
+
+
+def what_is_theirs(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        folder, theirs = make_tree(mount)
+        allowed("create", theirs, "create", tools.create_fields("mine"))
+        member = mount.path(".snapshots", "mine", "theirs", "disk")
+        wanted = tools.hashes(theirs)
+        with open(theirs + "/disk", "r+b") as file:
+            file.write(b"changed")
+        allowed("diff", member, "diff", diff_with(theirs + "/disk"))
+        allowed("rollback", mount.path(".snapshots", "mine"), "rollback")
+        tools.check_hashes(theirs, wanted, "after their rollback")
+        allowed("clone", theirs + "/disk", "clone", clone_to(theirs, "copy"))
+        allowed("clone of what they may read", folder + "/readable", "clone",
+                clone_to(theirs, "readable"))
+        check_equal(os.stat(theirs + "/readable").st_uid, OTHER, "owner of their clone")
+        allowed("delete", mount.path(".snapshots", "mine"), "delete")
+        refused("clone of their own to where they may not write", theirs + "/disk", "clone",
+                clone_to(mount.mountpoint, "x"))
+
+
+def groups_count(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        os.chmod(mount.mountpoint, 0o755)
+        shared = tools.make_volumes(mount, "shared", ("disk",), 8192)
+        for path, mode in ((shared, 0o770), (shared + "/disk", 0o660)):
+            os.chown(path, 0, GROUP)
+            os.chmod(path, mode)
+        refused("create without the group", shared, "create", tools.create_fields("a"))
+        refused("create with another group", shared, "create", tools.create_fields("a"),
+                groups=(7,))
+        allowed("create with the group", shared, "create", tools.create_fields("a"),
+                groups=(7, GROUP))
+        refused("rollback without it", mount.path(".snapshots", "a"), "rollback")
+        allowed("rollback with it", mount.path(".snapshots", "a"), "rollback", groups=(GROUP,))
+
+
+def directories_above_count_for_numbers(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        _, theirs = make_tree(mount)
+        closed = tools.make_volumes(mount, "closed", ("open",), 8192)
+        os.chmod(closed + "/open", 0o666)
+        os.mkdir(closed + "/inner")
+        os.chmod(closed + "/inner", 0o777)
+        os.chmod(closed, 0o700)
+        refused("create by number", theirs, "create",
+                tools.create_fields("x", also=[os.stat(closed + "/open").st_ino]))
+        refused("clone to a number", theirs + "/disk", "clone", clone_to(closed + "/inner", "x"))
+        refused("diff by number", theirs + "/disk", "diff", diff_with(closed + "/open"))
+        check_equal(os.listdir(closed + "/inner"), [], "the closed directory")
+
+
+def members_keep_their_modes(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        make_tree(mount)
+        for name, wanted in (("private", 1), ("readable", 0)):
+            done = subprocess.run(as_other("cat", mount.path(".snapshots", "s", "vm1", name)),
+                                  capture_output=True, cwd="/", check=False)
+            check_equal(done.returncode, wanted, f"reading {name} as another user")
+
+
+if __name__ == "__main__":
+    main(every_ioctl_through_a_descriptor_for_reading, the_command_and_the_attributes,
+         what_is_theirs, groups_count, directories_above_count_for_numbers,
+         members_keep_their_modes)

@@ -1,0 +1,250 @@
+// Each request about snapshots with each of its operations failing once, and with the power going
+// at each: all of it happened or nothing did, everybody else goes on, and nothing stays behind.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "src/volume/disk_volume.h"
+#include "tests/volume/snapshot_test_util.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint64_t kSize = kChunkSize + 5 * kBlockSize;
+constexpr TestMachine::Settings kSmallDisk{.capacity = 32 << 20};
+
+std::string Filled(char stamp) { return std::string(kSize, stamp); }
+
+// Two volumes that were snapshotted as `s0` and written to since.
+class Scene {
+ public:
+  Scene() : machine_(kSmallDisk) {}
+
+  void Prepare() {
+    machine_.Mount();
+    for (const char* name : {"a", "b"}) machine_.Create(name);
+    Fill("a", 1);
+    Fill("b", 2);
+    ASSERT_TRUE(TrySnapshot(machine_.filesystem(), "s0", {"a", "b"}).ok());
+    Fill("a", 3);
+    Fill("b", 4);
+    ASSERT_TRUE(machine_.Close().ok());
+    machine_.Mount();
+    // So that nothing but the request itself is counted.
+    machine_.RunBackground();
+  }
+  TestMachine& machine() { return machine_; }
+  MemoryEnv& env() { return machine_.env(); }
+  Filesystem& filesystem() { return machine_.filesystem(); }
+
+  Status Snapshot() { return TrySnapshot(filesystem(), "new", {"a", "b"}).status(); }
+  Status Delete() { return DeleteSnapshot(filesystem(), "s0"); }
+  Status RollBack() {
+    SnapshotOps::NewRollback rollback;
+    rollback.before.name = "before";
+    rollback.deadline = kEnough;
+    for (const std::string name : {"a", "b"}) {
+      CAIRN_ASSIGN_OR_RETURN(const InodeId member, FindPath(filesystem(), ".snapshots/s0/" + name));
+      CAIRN_ASSIGN_OR_RETURN(const InodeId live, FindPath(filesystem(), name));
+      rollback.items.push_back({member, live, name});
+    }
+    return filesystem().snapshots().Rollback(rollback).status();
+  }
+  Status Clone() {
+    SnapshotOps::NewClone clone;
+    clone.parent = kRootInode;
+    clone.name = "copy";
+    clone.deadline = kEnough;
+    CAIRN_ASSIGN_OR_RETURN(const InodeId top, FindPath(filesystem(), ".snapshots/s0"));
+    clone.directories.push_back({top, ""});
+    for (const std::string name : {"a", "b"}) {
+      CAIRN_ASSIGN_OR_RETURN(const InodeId live, FindPath(filesystem(), name));
+      clone.files.push_back({live, name});
+    }
+    return filesystem().snapshots().Clone(clone).status();
+  }
+  Status CopyRange() {
+    CAIRN_ASSIGN_OR_RETURN(const InodeId from, FindPath(filesystem(), ".snapshots/s0/a"));
+    CAIRN_ASSIGN_OR_RETURN(const InodeId to, FindPath(filesystem(), "empty"));
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t done,
+                           filesystem().snapshots().CloneRange(from, to, 0, kSize, kEnough));
+    return done == kSize ? Status::Ok() : Status(Code::kAgain, "not cloned");
+  }
+
+  void Fill(const std::string& name, unsigned stamp) {
+    const auto volume = machine_.Find(name);
+    ASSERT_EQ(WriteCode(*volume, 0, kSize, stamp), Code::kOk);
+    ASSERT_TRUE(volume->Sync().ok());
+  }
+  bool Exists(const std::string& path) { return FindPath(filesystem(), path).ok(); }
+  void Expect(const std::string& path, char stamp) {
+    const auto content = ContentOf(filesystem(), path);
+    ASSERT_TRUE(content.ok()) << path << ": " << content.status().ToString();
+    EXPECT_TRUE(*content == Filled(stamp)) << path;
+  }
+  // A directory with both volumes, or nothing of it.
+  void ExpectWhole(const std::string& directory, char a, char b) {
+    if (!Exists(directory)) return;
+    Expect(directory + "/a", a);
+    Expect(directory + "/b", b);
+  }
+
+  // Whatever happened: all or nothing of each request.
+  void CheckAll() {
+    ExpectWhole(".snapshots/new", 3, 4);
+    ExpectWhole(".snapshots/s0", 1, 2);
+    ExpectWhole("copy", 3, 4);
+    const bool rolled_back = Exists(".snapshots/before");
+    ExpectWhole(".snapshots/before", 3, 4);
+    Expect("a", rolled_back ? 1 : 3);
+    Expect("b", rolled_back ? 2 : 4);
+    if (Exists("empty")) {
+      const auto content = ContentOf(filesystem(), "empty");
+      ASSERT_TRUE(content.ok()) << content.status().ToString();
+      EXPECT_TRUE(content->empty() || *content == Filled(1));
+    }
+  }
+  // Who is not poisoned takes writes.
+  void CheckWriters() {
+    for (const char* name : {"a", "b"}) {
+      const auto volume = machine_.Find(name);
+      std::vector<std::byte> same(10);
+      ASSERT_TRUE(volume->Read(0, same).ok());
+      const auto written = volume->Write(0, same);
+      // After a write of the index that failed, it takes no other until the next mount.
+      const bool index_failed =
+          written.status().context().find("index: write") != std::string::npos;
+      EXPECT_TRUE(written.ok() || written.status().code() == Code::kReadOnly || index_failed)
+          << written.status().ToString();
+    }
+  }
+  // After an ending: nothing is damaged, and once all was cleaned up nothing stays behind.
+  void CheckEnding() {
+    machine_.ExpectNoDamage();
+    ASSERT_NO_FATAL_FAILURE(machine_.Mount());
+    ASSERT_NO_FATAL_FAILURE(CheckAll());
+    auto& stepping = static_cast<SteppingExecutor&>(machine_.executor());
+    for (int i = 0; i < 3; ++i) {
+      stepping.AdvanceTime(std::chrono::minutes(10));
+      machine_.RunBackground();
+    }
+    ASSERT_NO_FATAL_FAILURE(CheckAll());
+    ASSERT_TRUE(machine_.Close().ok());
+    auto report = CheckStore(machine_.env(), "/store", {});
+    ASSERT_TRUE(report.ok());
+    for (const FsckFinding& finding : report->findings) {
+      const bool counts = finding.severity == FsckSeverity::kDamage ||
+                          finding.code == "unneeded-blocks" ||
+                          finding.code == "view-without-viewer";
+      EXPECT_FALSE(counts) << finding.code << " " << finding.where << ": " << finding.what;
+    }
+  }
+
+ private:
+  TestMachine machine_;
+};
+
+struct Request {
+  const char* name;
+  Status (Scene::*run)();
+};
+
+class SnapshotSweepTest : public testing::TestWithParam<Request> {
+ protected:
+  static void Prepare(Scene& scene) {
+    ASSERT_NO_FATAL_FAILURE(scene.Prepare());
+    if (std::string_view(GetParam().name) == "CopyRange") scene.machine().Create("empty");
+  }
+  static uint64_t Count(const std::function<uint64_t(MemoryEnv&)>& count) {
+    Scene scene;
+    Prepare(scene);
+    const uint64_t before = count(scene.env());
+    const Status status = (scene.*GetParam().run)();
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    scene.machine().RunBackground();
+    const uint64_t after = count(scene.env());
+    scene.CheckAll();
+    return after - before;
+  }
+};
+
+TEST_P(SnapshotSweepTest, EachOperationFailsOnce) {
+  const uint64_t count = Count([](MemoryEnv& env) { return env.operation_count(); });
+  for (uint64_t n = 1; n <= count; ++n) {
+    for (const int ending : {0, 1, 2}) {
+      SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(count) +
+                   " fails, ending " + std::to_string(ending));
+      Scene scene;
+      Prepare(scene);
+      Fault fault;
+      fault.nth = n;
+      fault.error = n % 2 == 0 ? EIO : ENOSPC;
+      scene.env().AddFault(fault);
+      (void)(scene.*GetParam().run)();
+      scene.machine().RunBackground();
+      scene.env().ClearFaults();
+      ASSERT_NO_FATAL_FAILURE(scene.CheckAll());
+      ASSERT_NO_FATAL_FAILURE(scene.CheckWriters());
+      if (ending == 0) {
+        scene.machine().LoseServer();
+      } else if (ending == 1) {
+        scene.machine().LosePower(n);
+      } else {
+        (void)scene.machine().Close();
+      }
+      ASSERT_NO_FATAL_FAILURE(scene.CheckEnding());
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_P(SnapshotSweepTest, ThePowerGoesAtEachOperation) {
+  const uint64_t count = Count([](MemoryEnv& env) { return env.operation_count(); });
+  for (uint64_t n = 1; n <= count; ++n) {
+    for (const CutSide side : {CutSide::kBefore, CutSide::kAfter}) {
+      SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(count));
+      Scene scene;
+      Prepare(scene);
+      scene.env().CutAtOperation(n, side);
+      (void)(scene.*GetParam().run)();
+      scene.machine().RunBackground();
+      scene.machine().LosePower(n);
+      ASSERT_NO_FATAL_FAILURE(scene.CheckEnding());
+      if (HasFailure()) return;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SnapshotSweepTest,
+                         testing::Values(Request{"Snapshot", &Scene::Snapshot},
+                                         Request{"Delete", &Scene::Delete},
+                                         Request{"RollBack", &Scene::RollBack},
+                                         Request{"Clone", &Scene::Clone},
+                                         Request{"CopyRange", &Scene::CopyRange}),
+                         [](const auto& request) { return std::string(request.param.name); });
+
+TEST(SnapshotDeadlineTest, IoThatDoesNotEndFailsTheRequestAndEverybodyGoesOn) {
+  Scene scene;
+  scene.Prepare();
+  const auto a = scene.machine().Find("a");
+  const auto b = scene.machine().Find("b");
+  auto& stuck = dynamic_cast<DiskVolume&>(*b);
+  stuck.gate().Enter();
+  SnapshotOps::NewGroup group;
+  group.record.name = "late";
+  group.deadline = std::chrono::milliseconds(30);
+  group.members = {{a->inode(), "a"}, {b->inode(), "b"}};
+  const auto made = scene.filesystem().snapshots().Create(group);
+  EXPECT_EQ(made.status().code(), Code::kDeadline) << made.status().ToString();
+  EXPECT_FALSE(scene.Exists(".snapshots/late"));
+  EXPECT_EQ(WriteCode(*a, 0, kBlockSize, 3), Code::kOk);
+  EXPECT_EQ(WriteCode(*b, 0, kBlockSize, 4), Code::kOk);
+  stuck.gate().Leave();
+  EXPECT_TRUE(b->Truncate(kSize).ok());
+  group.deadline = kEnough;
+  EXPECT_TRUE(scene.filesystem().snapshots().Create(group).ok());
+  scene.CheckAll();
+}
+
+}  // namespace
+}  // namespace cairn

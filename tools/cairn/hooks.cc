@@ -1,0 +1,126 @@
+#include "tools/cairn/hooks.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <vector>
+
+#include "src/base/unique_fd.h"
+
+namespace cairn::cli {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kGrace{2000};  // between SIGTERM and SIGKILL
+constexpr int kNotRun = 127;
+
+std::vector<std::string> Environment(const std::map<std::string, std::string>& variables) {
+  std::vector<std::string> words;
+  for (char** each = environ; *each != nullptr; ++each) {
+    const std::string word = *each;
+    if (!variables.contains(word.substr(0, word.find('=')))) words.push_back(word);
+  }
+  for (const auto& [name, value] : variables) words.push_back(name + "=" + value);
+  return words;
+}
+
+std::vector<char*> Pointers(std::vector<std::string>& words) {
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// 0 or errno.
+int Spawn(const std::string& command, const std::map<std::string, std::string>& variables,
+          pid_t& pid) {
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_t actions;
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
+  ::posix_spawnattr_setpgroup(&attributes, 0);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  // Our stdout holds one JSON document and nothing else.
+  ::posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+  ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  std::vector<std::string> arguments = {"sh", "-c", command};
+  std::vector<std::string> environment = Environment(variables);
+  const int error = ::posix_spawn(&pid, "/bin/sh", &actions, &attributes,
+                                  Pointers(arguments).data(), Pointers(environment).data());
+  ::posix_spawn_file_actions_destroy(&actions);
+  ::posix_spawnattr_destroy(&attributes);
+  return error;
+}
+
+// Whether the process ended in time.
+bool AwaitEnd(int pidfd, std::chrono::milliseconds limit) {
+  const auto deadline = SteadyClock::now() + limit;
+  for (;;) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline - SteadyClock::now() + std::chrono::microseconds(999));
+    pollfd waiting{pidfd, POLLIN, 0};
+    const int found = ::poll(&waiting, 1, left.count() > 0 ? static_cast<int>(left.count()) : 0);
+    if (found > 0) return true;
+    if (found == 0) return false;
+  }
+}
+
+}  // namespace
+
+std::string HookResult::Describe() const {
+  if (!ran) return "was not run";
+  if (timed_out) {
+    char text[64];
+    std::snprintf(text, sizeof(text), "was ended after %.1f s (--hook-timeout)", seconds);
+    return text;
+  }
+  return "exited " + std::to_string(exit_code);
+}
+
+HookResult RunHook(const std::string& command, std::chrono::milliseconds limit,
+                   const std::map<std::string, std::string>& variables) {
+  HookResult result;
+  result.ran = true;
+  const auto begin = SteadyClock::now();
+  pid_t pid = 0;
+  if (Spawn(command, variables, pid) != 0) {
+    result.exit_code = kNotRun;
+    return result;
+  }
+  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (pidfd.valid() && !AwaitEnd(pidfd.get(), limit)) {
+    result.timed_out = true;
+    ::kill(-pid, SIGTERM);
+    if (!AwaitEnd(pidfd.get(), kGrace)) ::kill(-pid, SIGKILL);
+  }
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  // What the shell left behind in its group has had its time, too.
+  if (result.timed_out) ::kill(-pid, SIGKILL);
+  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.seconds = std::chrono::duration<double>(SteadyClock::now() - begin).count();
+  return result;
+}
+
+SignalsWait::SignalsWait() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::sigaddset(&set, number);
+  ::sigprocmask(SIG_BLOCK, &set, &before_);
+}
+
+SignalsWait::~SignalsWait() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+
+}  // namespace cairn::cli

@@ -1,0 +1,23 @@
+// Brings what programs wrote through mmap(2) from the kernel to the mount's server.
+#ifndef CAIRN_TOOLS_CAIRN_MEMBER_SYNC_H_
+#define CAIRN_TOOLS_CAIRN_MEMBER_SYNC_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace cairn::cli {
+
+struct MemberSync {
+  uint64_t volumes = 0;
+  double seconds = 0;
+  // "PATH: why": volumes whose mapped pages may still be in the kernel.
+  std::vector<std::string> failures;
+};
+
+// fsyncs `paths`, volumes and directories with all volumes below them. Goes on after a failure.
+MemberSync SyncMembers(const std::vector<std::string>& paths);
+
+}  // namespace cairn::cli
+
+#endif  // CAIRN_TOOLS_CAIRN_MEMBER_SYNC_H_

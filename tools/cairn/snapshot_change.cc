@@ -1,0 +1,122 @@
+// cairn snapshot delete, rollback.
+#include <sys/stat.h>
+
+#include <iostream>
+
+#include "tools/cairn/member_sync.h"
+#include "tools/cairn/snapshot_place.h"
+#include "tools/cairn/snapshot_verbs.h"
+
+namespace cairn::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+int RunDelete(const std::vector<std::string>& words, bool json) {
+  Json deleted = Json::array();
+  int result = kDone;
+  for (const std::string& word : words) {
+    std::string path;
+    Outcome outcome = FindSnapshot(word, path);
+    if (outcome.ok()) outcome = DeleteSnapshot(path);
+    if (!outcome.ok()) {
+      result = Fail(outcome.message);
+      continue;
+    }
+    deleted.push_back(path);
+    if (!json) std::cout << path << " is deleted; its space comes back in the background\n";
+  }
+  if (json) PrintJson(Json{{"deleted", deleted}});
+  return result;
+}
+
+// A snapshot, or something in one.
+Outcome FindRollbackSource(const std::string& word, std::string& path) {
+  Outcome as_snapshot = FindSnapshot(word, path);
+  if (as_snapshot.ok() || word.find('/') == std::string::npos) return as_snapshot;
+  MountEntry mount;
+  path = AbsolutePath(word);
+  struct stat st {};
+  if (Outcome found = FindMount(path, mount); !found.ok()) return found;
+  const std::string root = mount.mountpoint + "/" + kSnapshotFolder + "/";
+  if (!path.starts_with(root) || ::lstat(path.c_str(), &st) != 0) return as_snapshot;
+  return {};
+}
+
+// The live volumes that will be overwritten: dirty pages of theirs must be in what is kept, and not
+// be written over the content that comes back.
+void SyncOverwritten(const std::string& path) {
+  MountEntry mount;
+  if (!FindMount(path, mount).ok()) return;
+  const std::string root = mount.mountpoint + "/" + kSnapshotFolder + "/";
+  if (!path.starts_with(root)) return;
+  const size_t slash = path.find('/', root.size());
+  if (slash != std::string::npos) {
+    SyncMembers({mount.mountpoint + path.substr(slash)});
+    return;
+  }
+  SnapshotEntry entry;
+  if (!ReadSnapshot(path, /*count=*/true, entry).ok()) return;
+  std::vector<std::string> volumes;
+  for (const auto& member : entry.members) volumes.push_back(mount.mountpoint + "/" + member.path);
+  SyncMembers(volumes);
+}
+
+int RunRollback(const std::string& word, bool json) {
+  std::string path;
+  if (Outcome found = FindRollbackSource(word, path); !found.ok()) return Fail(found.message);
+  UniqueFd fd;
+  if (Outcome opened = OpenForCall(path, fd); !opened.ok()) return Fail(opened.message);
+  SyncOverwritten(path);
+  cairn_ioc_snapshot_rollback argument{};
+  if (Outcome done = Call(fd.get(), path, CAIRN_IOC_SNAPSHOT_ROLLBACK, argument); !done.ok()) {
+    return Fail(done.message);
+  }
+  const std::string kept = TakeText(argument.kept_name);
+  if (json) {
+    PrintJson(Json{{"snapshot", path},
+                   {"volumes", static_cast<uint64_t>(argument.members)},
+                   {"kept_name", kept},
+                   {"kept_id", static_cast<uint64_t>(argument.kept_inode)}});
+  } else {
+    std::cout << argument.members << (argument.members == 1 ? " volume is" : " volumes are")
+              << " as in " << path << "; what was there is kept as snapshot " << kept << '\n';
+  }
+  return kDone;
+}
+
+}  // namespace
+
+void RegisterSnapshotDelete(CLI::App& parent, int& exit_code) {
+  struct Options {
+    std::vector<std::string> snapshots;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* const verb = parent.add_subcommand("delete", "Delete snapshots, in any order");
+  verb->add_option("SNAPSHOT", options->snapshots, "their paths or names")->required();
+  AddJsonFlag(*verb, options->json);
+  verb->callback(
+      [options, &exit_code] { exit_code = RunDelete(options->snapshots, options->json); });
+}
+
+void RegisterSnapshotRollback(CLI::App& parent, int& exit_code) {
+  struct Options {
+    std::string snapshot;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* const verb = parent.add_subcommand(
+      "rollback",
+      "Give volumes the content of a snapshot again, all at once; what they held is kept as "
+      "NAME.before-TIME");
+  verb->add_option("SNAPSHOT", options->snapshot,
+                   "its path or name, or the path of a member or directory in it")
+      ->required();
+  AddJsonFlag(*verb, options->json);
+  verb->footer("Unmount guest filesystems on the volumes first: they keep what they have read.");
+  verb->callback(
+      [options, &exit_code] { exit_code = RunRollback(options->snapshot, options->json); });
+}
+
+}  // namespace cairn::cli
