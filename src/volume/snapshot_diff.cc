@@ -11,15 +11,14 @@ namespace {
 // Where the blocks of one chunk lie: pieces with disjoint masks.
 using Pieces = std::vector<LowerPiece>;
 
-// Of a volume of `size` bytes. Its branch may see more of a parent, when its volume went on being
-// made a copy after a snapshot.
-Pieces PiecesOf(ChunkLeaf& leaf, ChunkIndex chunk, uint64_t size) {
+// What a volume of `size` bytes sees. Its branch may see more of a parent by now, when the volume
+// went on being made a copy; what it holds itself behind its end are zeros that stay.
+Pieces PiecesOf(ChunkLeaf& leaf, ChunkIndex chunk, const Lineage& lineage, uint64_t size) {
   const uint64_t start = ChunkStart(chunk);
+  const BlockMask inside = size <= start ? 0 : BlocksTouched(0, std::min(size - start, kChunkSize));
   Pieces pieces;
-  if (size <= start) return pieces;
-  const BlockMask inside = BlocksTouched(0, std::min(size - start, kChunkSize));
   for (LowerPiece piece : leaf.Lower(chunk)) {
-    piece.mask &= inside;
+    if (piece.branch != lineage.head().branch) piece.mask &= inside;
     if (piece.mask != 0) pieces.push_back(piece);
   }
   return pieces;
@@ -115,8 +114,8 @@ Result<DiffPage> SnapshotOps::Diff(InodeId from, InodeId to, uint64_t offset, si
     CAIRN_RETURN_IF_ERROR(older.LoadLeaf(index(), number, {}, older_leaf));
     const ChunkIndex stop(std::min((number + 1) * ChunkLeaf::kChunks, end.value()));
     for (; chunk < stop && page.ranges.size() <= most; chunk = chunk.Next()) {
-      const Pieces now = PiecesOf(newer_leaf, chunk, to_record.size);
-      const BlockMask differs = ~Same(PiecesOf(older_leaf, chunk, from_record.size), now);
+      const Pieces now = PiecesOf(newer_leaf, chunk, newer, to_record.size);
+      const BlockMask differs = ~Same(PiecesOf(older_leaf, chunk, older, from_record.size), now);
       const BlockMask data = Data(now);
       for (uint64_t block = 0; block < kBlocksPerChunk;) {
         const BlockMask bit = BlockRange(block, 1);
@@ -161,7 +160,7 @@ Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
     CAIRN_RETURN_IF_ERROR(lineage.LoadLeaf(index(), number, {}, leaf));
     for (uint64_t i = 0; i < ChunkLeaf::kChunks; ++i) {
       const ChunkIndex at(number * ChunkLeaf::kChunks + i);
-      const BlockMask data = Data(PiecesOf(leaf, at, record.size));
+      const BlockMask data = Data(PiecesOf(leaf, at, lineage, record.size));
       sizes.mapped_bytes += static_cast<uint64_t>(std::popcount(data)) * kBlockSize;
     }
     chunk = ChunkIndex((number + 1) * ChunkLeaf::kChunks);
