@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "src/base/log.h"
 #include "src/volume/extent_scan.h"
@@ -11,6 +12,9 @@ namespace {
 
 constexpr size_t kVersionsPerPiece = 4096;
 constexpr size_t kDeletesPerBatch = 4096;
+// Pieces that are remembered before they are punched; some ten MiB.
+constexpr size_t kMostFreed = 1u << 18;
+constexpr size_t kPunchesAtATime = 64;
 // How many files are compared with the records in one walk.
 constexpr size_t kFilesPerWalk = 64;
 constexpr ChunkIndex kLastChunk(ChunkCount(kMaxVolumeSize));
@@ -49,7 +53,9 @@ Result<BranchCleaner::Outcome> BranchCleaner::Run(BranchId branch,
     if (options_.stop()) return Outcome::kChanged;
     CAIRN_ASSIGN_OR_RETURN(done, CleanPiece(next));
   }
+  // Files that hold nothing any more go as a whole, which is much less work than to punch them.
   CAIRN_RETURN_IF_ERROR(RemoveEmptyFiles());
+  CAIRN_RETURN_IF_ERROR(PunchFreed());
   if (options_.thorough) CAIRN_RETURN_IF_ERROR(CompareFiles());
   return options_.stop() ? Outcome::kChanged : Finish();
 }
@@ -60,7 +66,6 @@ void BranchCleaner::Pause() {
 
 Result<bool> BranchCleaner::CleanPiece(ChunkIndex& next) {
   IndexBatch batch;
-  std::vector<Freed> freed;
   Versions versions;
   ChunkIndex current = next;
   size_t seen = 0;
@@ -68,7 +73,7 @@ Result<bool> BranchCleaner::CleanPiece(ChunkIndex& next) {
   CAIRN_RETURN_IF_ERROR(index().ForEachVersion(
       branch_, next, kLastChunk, [&](ChunkIndex chunk, Epoch epoch, const VersionRecord& version) {
         if (chunk != current) {
-          Judge(current, versions, batch, freed);
+          Judge(current, versions, batch);
           versions.clear();
           current = chunk;
           if (seen >= kVersionsPerPiece) {
@@ -82,17 +87,16 @@ Result<bool> BranchCleaner::CleanPiece(ChunkIndex& next) {
         return true;
       }));
   next = current;
-  if (done) Judge(current, versions, batch, freed);
+  if (done) Judge(current, versions, batch);
   if (batch.empty()) return done;
   CAIRN_RETURN_IF_ERROR(index().Commit(batch));
   CAIRN_RETURN_IF_ERROR(LetReadersOut({}));
-  CAIRN_RETURN_IF_ERROR(Punch(freed));
+  if (freed_.size() >= kMostFreed) CAIRN_RETURN_IF_ERROR(PunchFreed());
   Pause();
   return done;
 }
 
-void BranchCleaner::Judge(ChunkIndex chunk, const Versions& versions, IndexBatch& batch,
-                          std::vector<Freed>& freed) {
+void BranchCleaner::Judge(ChunkIndex chunk, const Versions& versions, IndexBatch& batch) {
   const std::vector<BlockMask> needed = NeededBlocks(versions, needs_.views);
   for (size_t i = 0; i < versions.size(); ++i) {
     const auto& [epoch, version] = versions[i];
@@ -121,7 +125,7 @@ void BranchCleaner::Judge(ChunkIndex chunk, const Versions& versions, IndexBatch
     for (BlockRun run = NextRun(gone, 0); run.count > 0;
          run = NextRun(gone, run.first + run.count)) {
       const uint64_t offset = OffsetInSegment(ChunkStart(chunk)) + run.first * kBlockSize;
-      freed.push_back({file, offset, run.count * kBlockSize});
+      freed_.push_back({file, offset, run.count * kBlockSize});
     }
   }
 }
@@ -133,9 +137,16 @@ Status BranchCleaner::LetReadersOut(const std::vector<Epoch>& removed) {
   return Status::Ok();
 }
 
-Status BranchCleaner::Punch(const std::vector<Freed>& freed) {
+Status BranchCleaner::PunchFreed() {
+  const std::vector<Freed> freed = std::exchange(freed_, {});
   std::map<ExtentId, std::shared_ptr<ExtentFile>> files;
+  size_t punched = 0;
   for (const Freed& piece : freed) {
+    if (++punched % kPunchesAtATime == 0) {
+      // What is left is found by comparing the files with the records.
+      if (options_.stop()) return Status::Ok();
+      Pause();
+    }
     auto& file = files[piece.file];
     if (!file) {
       auto opened = context_.store->extents().Open(piece.file, ExtentStore::Mode::kMustExist, 0);
@@ -179,6 +190,9 @@ Status BranchCleaner::RemoveEmptyFiles() {
   CAIRN_RETURN_IF_ERROR(index().Commit(batch));
   CAIRN_RETURN_IF_ERROR(LetReadersOut({gone.begin(), gone.end()}));
   for (const ExtentId& id : empty) punched_.erase(id);
+  std::erase_if(freed_, [&](const Freed& piece) {
+    return std::binary_search(empty.begin(), empty.end(), piece.file);
+  });
   return context_.store->extents().RemoveFiles(branch_, empty);
 }
 

@@ -69,10 +69,10 @@ class BranchCleaner {
   Index& index() { return context_.store->index(); }
   // Reads versions from `next` on and judges them; true when that was all.
   Result<bool> CleanPiece(ChunkIndex& next);
-  void Judge(ChunkIndex chunk, const Versions& versions, IndexBatch& batch,
-             std::vector<Freed>& freed);
+  void Judge(ChunkIndex chunk, const Versions& versions, IndexBatch& batch);
   Status LetReadersOut(const std::vector<Epoch>& removed);
-  Status Punch(const std::vector<Freed>& freed);
+  // REQUIRES: readers were let out since the pieces were freed.
+  Status PunchFreed();
   Status RemoveEmptyFiles();
   Status DropSums(const ExtentId& file);
   Status CompareFiles();
@@ -84,6 +84,7 @@ class BranchCleaner {
   const Options options_;
   BranchId branch_;
   BranchViews::Needs needs_;
+  std::vector<Freed> freed_;    // and not punched yet
   std::set<ExtentId> kept_;     // files with blocks that are needed
   std::set<ExtentId> punched_;  // and not synced since
 };
