@@ -621,6 +621,12 @@ class Machine {
     branched_ = true;
     const auto done = filesystem_->snapshots().Rollback(rollback);
     if (!done.ok()) return Failed(done.status());
+    // Who holds one open sees its new content.
+    for (OpenFile& file : open_files_) {
+      for (const auto& [volume, model] : *names_before_) {
+        if (file.model == model && names_.contains(volume)) file.model = names_[volume];
+      }
+    }
     maybe_rolled_back_ = false;
     if (!before.empty()) snapshots_[rollback.before.name] = before;
     maybe_snapshots_.erase(rollback.before.name);

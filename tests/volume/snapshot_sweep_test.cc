@@ -121,15 +121,20 @@ class Scene {
   // After an ending: nothing is damaged, and once all was cleaned up nothing stays behind.
   void CheckEnding() {
     machine_.ExpectNoDamage();
-    ASSERT_NO_FATAL_FAILURE(machine_.Mount());
-    ASSERT_NO_FATAL_FAILURE(CheckAll());
-    auto& stepping = static_cast<SteppingExecutor&>(machine_.executor());
-    for (int i = 0; i < 3; ++i) {
-      stepping.AdvanceTime(std::chrono::minutes(10));
-      machine_.RunBackground();
+    // What a failed sync poisoned stays so as long as the mount, whichever server serves it.
+    Status closed(Code::kIo, "not closed yet");
+    for (int mounts = 0; mounts < 2 && !closed.ok(); ++mounts) {
+      ASSERT_NO_FATAL_FAILURE(machine_.Mount());
+      ASSERT_NO_FATAL_FAILURE(CheckAll());
+      auto& stepping = static_cast<SteppingExecutor&>(machine_.executor());
+      for (int i = 0; i < 3; ++i) {
+        stepping.AdvanceTime(std::chrono::minutes(10));
+        machine_.RunBackground();
+      }
+      ASSERT_NO_FATAL_FAILURE(CheckAll());
+      closed = machine_.Close();
     }
-    ASSERT_NO_FATAL_FAILURE(CheckAll());
-    ASSERT_TRUE(machine_.Close().ok());
+    ASSERT_TRUE(closed.ok()) << closed.ToString();
     auto report = CheckStore(machine_.env(), "/store", {});
     ASSERT_TRUE(report.ok());
     for (const FsckFinding& finding : report->findings) {
