@@ -24,7 +24,7 @@ constexpr milliseconds kShortLifeIfKilled{50};
 constexpr int kMostCrashes = 10;
 constexpr int kMostKills = 100;
 // Whoever kills servers now and then may well hit each before it serves, for a while.
-constexpr int kMostKillsBeforeServing = 1000;
+constexpr int kMostKillsBeforeServing = 300;
 // After so many short lives each next server waits twice as long.
 constexpr int kFreeRestarts = 2;
 constexpr milliseconds kFirstDelay{10};
