@@ -144,8 +144,8 @@ TEST(GateTest, ClosersQueue) {
   const GateEntry entry(gate);  // left open
 }
 
-TEST(GateTest, ACloserThatWaitsTooLongLetsEverybodyGoOn) {
-  Gate gate;
+// One thread plays several parts, which the analysis cannot follow.
+void WaitTooLong(Gate& gate) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::milliseconds(20); };
   gate.Enter();
   ASSERT_TRUE(gate.BeginClose(soon()));
@@ -159,6 +159,11 @@ TEST(GateTest, ACloserThatWaitsTooLongLetsEverybodyGoOn) {
   ASSERT_TRUE(gate.BeginClose(soon()));
   EXPECT_TRUE(gate.AwaitEmpty(soon()));
   gate.Open();
+}
+
+TEST(GateTest, ACloserThatWaitsTooLongLetsEverybodyGoOn) {
+  Gate gate;
+  WaitTooLong(gate);
 }
 
 }  // namespace
