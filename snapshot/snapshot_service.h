@@ -124,8 +124,9 @@ class SnapshotService {
   Status Delete(InodeId id, const Caller& caller);
 
   // Brings volumes back to what they were: `what` is a snapshot, a directory in one, or one member.
-  // All of them or none. kAccess: the caller may not write a volume, or a directory where one that
-  // was removed has to be made anew; kExists: something else has its place by now; kDeadline.
+  // All of them or none. kAccess: the caller may not read what comes back, or not write a volume,
+  // or a directory where one that was removed has to be made anew; kExists: something else has its
+  // place by now; kDeadline.
   Result<RollbackResult> Rollback(InodeId what, const Caller& caller,
                                   std::chrono::milliseconds deadline);
 

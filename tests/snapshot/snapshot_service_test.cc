@@ -218,6 +218,54 @@ TEST_F(SnapshotServiceTest, RollbackMakesAnewWhatWasRemovedAndLeavesOthersAlone)
   machine_.ExpectNoDamage();
 }
 
+TEST_F(SnapshotServiceTest, RollbackDoesNotShowWhatTheCallerMightNotRead) {
+  const InodeId disk = Make(kRootInode, "disk.img", 7, kRoot);
+  SnapshotRequest request = Request("s");
+  request.roots = {disk};
+  const SnapshotInfo info = Create(request, kRoot);
+  Fill(disk, 8);  // emptied of what is nobody's business, and given away
+  AttributeChange change;
+  change.uid = kBob.uid;
+  ASSERT_TRUE(filesystem().SetAttributes(disk, change, kRoot).ok());
+  for (const InodeId what : {info.id, info.members[0].inode}) {
+    EXPECT_EQ(service_->Rollback(what, kBob, kEnough).status().code(), Code::kAccess);
+  }
+  EXPECT_EQ(Content("disk.img"), Stamp(8));
+  EXPECT_TRUE(service_->Rollback(info.id, kRoot, kEnough).ok());
+}
+
+// One's own volumes, and those that all may write, in a directory that lets nobody through.
+TEST_F(SnapshotServiceTest, WhatACallerCannotReachIsLeftAlone) {
+  const InodeId home = MakeDirectory(kRootInode, "home", kBob);
+  const InodeId closed = MakeDirectory(home, "closed", kRoot);
+  Make(closed, "disk.img", 3, kBob);
+  const auto set_mode = [&](InodeId inode, uint32_t mode) {
+    AttributeChange change;
+    change.mode = mode;
+    ASSERT_TRUE(filesystem().SetAttributes(inode, change, kRoot).ok());
+  };
+  set_mode(closed, 0755);
+  SnapshotRequest request = Request("s");
+  request.roots = {home};
+  const SnapshotInfo info = Create(request, kBob);
+  set_mode(closed, 0744);
+  request.name = "t";
+  EXPECT_EQ(service_->Create(request, kBob).status().code(), Code::kAccess);
+  EXPECT_EQ(service_->Rollback(info.id, kBob, kEnough).status().code(), Code::kAccess);
+  CloneRequest clone;
+  clone.source = closed;
+  clone.target_parent = home;
+  clone.target_name = "copy";
+  EXPECT_EQ(service_->Clone(clone, kBob).status().code(), Code::kAccess);
+  ASSERT_TRUE(filesystem().Unlink(closed, "disk.img", kRoot).ok());
+  set_mode(closed, 0766);
+  EXPECT_EQ(service_->Rollback(info.id, kBob, kEnough).status().code(), Code::kAccess);
+  set_mode(closed, 0777);
+  EXPECT_TRUE(service_->Rollback(info.id, kBob, kEnough).ok());
+  EXPECT_TRUE(service_->Create(request, kBob).ok());
+  EXPECT_TRUE(service_->Clone(clone, kBob).ok());
+}
+
 TEST_F(SnapshotServiceTest, OneMemberAloneCanBeRolledBack) {
   const SnapshotInfo info = Create(Request("s"));
   Fill(boot_, 5);
