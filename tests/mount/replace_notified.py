@@ -7,10 +7,13 @@ coming. Argument: how many kills in each test.
 import contextlib
 import mmap
 import os
+import signal
 import sys
+import time
 
 from cairn_mount import Mount, main
-from replacing import Load, kills, new_rng, run_until_killed_enough
+from checks import check_equal, wait_until
+from replacing import HANG_SECONDS, Load, kills, new_rng, run_until_killed_enough, servers
 
 KILLS = int(sys.argv.pop(2)) if len(sys.argv) > 2 else 15
 SIZE = 32 << 20
@@ -72,39 +75,63 @@ def clones_and_snapshots_beside_busy_directories(bin_folder):
         mount.fsck()
 
 
+def writes_through_a_mapping(load, mount):
+    with open(mount.path("volume"), "r+b") as file, mmap.mmap(file.fileno(), SIZE) as pages:
+        while not load.stop_wanted.is_set():
+            for offset in range(0, SIZE // 2, mmap.PAGESIZE):
+                pages[offset] = ord("n")
+            load.moved()
+
+
+def reads_what_is_not_cached(load, mount):
+    with open(mount.path("volume"), "rb") as file:
+        while not load.stop_wanted.is_set():
+            os.posix_fadvise(file.fileno(), SIZE // 2, 0, os.POSIX_FADV_DONTNEED)
+            if os.pread(file.fileno(), SIZE // 2, SIZE // 2).strip(b"o"):
+                raise AssertionError("bytes that nobody wrote")
+            load.moved()
+
+
+def rolls_back(load, mount, ok=True):
+    while not load.stop_wanted.is_set():
+        mount.cairn("snapshot", "rollback", mount.path(".snapshots/old"), ok=ok)
+        load.moved()
+
+
+def make_volume(mount):
+    with open(mount.path("volume"), "wb") as file:
+        file.write(b"o" * SIZE)
+    os.setxattr(mount.path("volume"), "user.cairn.snapshot", b"old")
+
+
 def rollbacks_of_a_volume_that_is_mapped_and_read(bin_folder):
     """Its pages are dirty, or on their way in, when the kernel is to forget them."""
     rng = new_rng()
     with Mount(bin_folder) as mount:
-        with open(mount.path("volume"), "wb") as file:
-            file.write(b"o" * SIZE)
-        os.setxattr(mount.path("volume"), "user.cairn.snapshot", b"old")
-
-        def writes(load):
-            with open(mount.path("volume"), "r+b") as file, mmap.mmap(file.fileno(), SIZE) as pages:
-                while not load.stop_wanted.is_set():
-                    for offset in range(0, SIZE // 2, mmap.PAGESIZE):
-                        pages[offset] = ord("n")
-                    load.moved()
-
-        def reads(load):
-            with open(mount.path("volume"), "rb") as file:
-                while not load.stop_wanted.is_set():
-                    os.posix_fadvise(file.fileno(), SIZE // 2, 0, os.POSIX_FADV_DONTNEED)
-                    if os.pread(file.fileno(), SIZE // 2, SIZE // 2).strip(b"o"):
-                        raise AssertionError("bytes that nobody wrote")
-                    load.moved()
-
-        def rolls_back(load):
-            while not load.stop_wanted.is_set():
-                mount.cairn("snapshot", "rollback", mount.path(".snapshots/old"))
-                load.moved()
-
+        make_volume(mount)
         with kills(mount, rng, most=KILLS, longest=0.6) as killer:
-            run_until_killed_enough(killer, {"writes": Load(writes), "reads": Load(reads),
-                                             "rolls back": Load(rolls_back)})
+            run_until_killed_enough(killer, {"writes": Load(writes_through_a_mapping, mount),
+                                             "reads": Load(reads_what_is_not_cached, mount),
+                                             "rolls back": Load(rolls_back, mount)})
         mount.down()
         mount.fsck()
 
 
-main(clones_and_snapshots_beside_busy_directories, rollbacks_of_a_volume_that_is_mapped_and_read)
+def a_mount_that_ends_in_a_rollback_lets_programs_go(bin_folder):
+    """Who waits in the kernel for a server that does not come holds the connection, too."""
+    rng = new_rng()
+    for _ in range(max(KILLS // 3, 1)):
+        with Mount(bin_folder, options="no_replace") as mount:
+            make_volume(mount)
+            loads = [Load(reads_what_is_not_cached, mount), Load(rolls_back, mount, False)]
+            time.sleep(rng.uniform(0.1, 0.4))
+            os.kill(servers(mount.parent_pid())[0], signal.SIGKILL)
+            wait_until(lambda l=loads: not l[0].is_alive(), HANG_SECONDS, "the reader is let go")
+            check_equal(type(loads[0].failure), OSError, loads[0].describe_failure())
+            loads[1].stop_wanted.set()
+            wait_until(lambda l=loads: not l[1].is_alive(), HANG_SECONDS, "and the command")
+            mount.wait_gone()
+
+
+main(clones_and_snapshots_beside_busy_directories, rollbacks_of_a_volume_that_is_mapped_and_read,
+     a_mount_that_ends_in_a_rollback_lets_programs_go)

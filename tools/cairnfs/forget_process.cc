@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -75,6 +76,7 @@ Status ForgetPagesInProcess(int fuse_fd, std::span<const InodeId> inodes) {
 }
 
 int ForgetPagesOfInput() {
+  prctl(PR_SET_NAME, "cairnfs-forget");  // not "exe"
   std::vector<InodeId> inodes;
   uint64_t number = 0;
   for (off_t at = 0; pread(kInodes, &number, sizeof(number), at) == sizeof(number);
