@@ -266,6 +266,29 @@ TEST_F(SnapshotServiceTest, WhatACallerCannotReachIsLeftAlone) {
   EXPECT_TRUE(service_->Clone(clone, kBob).ok());
 }
 
+TEST_F(SnapshotServiceTest, NoCloneGetsIntoASnapshotOrANameThatIsNone) {
+  const SnapshotInfo info = Create(Request("s"));
+  const auto code = [&](InodeId parent, const std::string& name) {
+    CloneRequest request;
+    request.source = data_;
+    request.target_parent = parent;
+    request.target_name = name;
+    return service_->Clone(request, kRoot).status().code();
+  };
+  const InodeId folder = *FindPath(filesystem(), ".snapshots/s/vm");
+  for (const InodeId parent : {kSnapshotsInode, info.id, folder}) {
+    EXPECT_NE(code(parent, "x"), Code::kOk);
+  }
+  for (const std::string name : {"", ".", "..", "a/b", ".snapshots"}) {
+    EXPECT_NE(code(kRootInode, name), Code::kOk) << name;
+  }
+  EXPECT_NE(code(kRootInode, std::string(256, 'n')), Code::kOk);
+  EXPECT_NE(code(kRootInode, std::string("a\0b", 3)), Code::kOk);
+  EXPECT_EQ(code(kRootInode, std::string(255, 'n')), Code::kOk);
+  ASSERT_TRUE(machine_.Close().ok());
+  machine_.ExpectNoDamage();
+}
+
 TEST_F(SnapshotServiceTest, OneMemberAloneCanBeRolledBack) {
   const SnapshotInfo info = Create(Request("s"));
   Fill(boot_, 5);
