@@ -1,4 +1,6 @@
 // cairn snapshot: what its verbs share.
+#include <sys/stat.h>
+
 #include <memory>
 
 #include "tools/cairn/snapshot_place.h"
@@ -70,9 +72,13 @@ Outcome ReadSnapshots(const MountEntry& mount, bool count, std::vector<SnapshotE
   return problem;
 }
 
-Outcome DeleteSnapshot(const std::string& path) {
+Outcome DeleteSnapshot(const std::string& path, std::optional<uint64_t> id) {
   UniqueFd fd;
   if (Outcome opened = OpenForCall(path, fd); !opened.ok()) return opened;
+  struct stat st {};
+  if (id && (::fstat(fd.get(), &st) != 0 || st.st_ino != *id)) {
+    return {ESTALE, path + ": is another snapshot by now, and stays"};
+  }
   cairn_ioc_snapshot_delete argument{};
   return Call(fd.get(), path, CAIRN_IOC_SNAPSHOT_DELETE, argument);
 }
