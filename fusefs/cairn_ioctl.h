@@ -118,7 +118,8 @@ struct cairn_ioc_snapshot_delete {
 /*
  * Gives all members of a snapshot (descriptor of its directory), or one (descriptor of the member),
  * the content that it holds, at once, and keeps what they held as another snapshot. The caller must
- * be allowed to read each of the members and to write each of the volumes. Open files see the new content.
+ * be allowed to read each of the members and to write each of the volumes. Open files see the new
+ * content.
  */
 struct cairn_ioc_snapshot_rollback {
   __u32 version;            /* in */

@@ -57,6 +57,9 @@ Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top, const 
     for (const DirectoryEntry& entry : entries) {
       auto child = filesystem.GetAttributes(entry.inode);
       if (child.ok()) {
+        if (path.size() + entry.name.size() >= kLongestPath) {
+          return Status(Code::kNameTooLong, "what lies below '" + path + "' is nested too deeply");
+        }
         found.push_back({Join(path, entry.name), *child, open});
       } else if (child.status().code() != Code::kNotFound) {
         return std::move(child).status();

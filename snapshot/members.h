@@ -13,6 +13,9 @@
 
 namespace cairn {
 
+// Bytes. Directories can be nested deeper than a path from the root may be long, without an end.
+inline constexpr size_t kLongestPath = 4096;
+
 struct Found {
   std::string path;  // below where the search began; "" for that itself
   Attributes attributes;
@@ -20,7 +23,8 @@ struct Found {
 };
 
 // `top` and, if it is a directory, all that lies below it; directories before what is in them.
-// `.snapshots` is not entered unless it is `top`. `reachable` is the caller's.
+// `.snapshots` is not entered unless it is `top`. `reachable` is the caller's. kNameTooLong:
+// something lies deeper than kLongestPath.
 Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top,
                                      const Caller& caller = {});
 // Below `top`, which is above `inode`; "" for `top` itself. kNotFound: no name leads there.

@@ -166,6 +166,9 @@ Result<std::vector<SnapshotOps::Member>> SnapshotService::Impl::FindMembers(
       } else {
         path = path.empty() ? found.path : path + "/" + found.path;
       }
+      if (path.size() > kLongestPath) {
+        return Status(Code::kNameTooLong, "a volume is nested too deeply: '" + path + "'");
+      }
       CAIRN_ASSIGN_OR_RETURN(const bool excluded, IsExcluded(request, found));
       if (excluded || !seen.insert(found.attributes.inode).second) continue;
       if (!found.reachable || !MayWrite(found.attributes, caller)) {

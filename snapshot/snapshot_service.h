@@ -104,7 +104,8 @@ class SnapshotService {
   ~SnapshotService();
 
   // kNotFound (a root), kInvalid (a bad name, pattern or tag; the filters leave nothing), kExists
-  // (the name is taken), kAccess (the caller may not write a root or a member), kBusy (a request
+  // (the name is taken), kAccess (the caller may not write a root or a member, or not come there),
+  // kNameTooLong (something has a path of more than 4096 bytes), kBusy (a request
   // for the same name runs), kDeadline (I/O that did not end; goes on unharmed), kReadOnly (a
   // member takes no writes until the next mount). In all these cases nothing was made.
   Result<CreateResult> Create(const SnapshotRequest& request, const Caller& caller);
