@@ -118,7 +118,8 @@ struct cairn_ioc_snapshot_delete {
 /*
  * Gives all members of a snapshot (descriptor of its directory), or one (descriptor of the member),
  * the content that it holds, at once, and keeps what they held as another snapshot. The caller must
- * be allowed to write each of the volumes. Open files see the new content.
+ * be allowed to read each of the members and to write each of the volumes. Open files see the new
+ * content.
  */
 struct cairn_ioc_snapshot_rollback {
   __u32 version;            /* in */
@@ -189,7 +190,7 @@ struct cairn_ioc_snapshot_show {
   __u32 gid;
   __aligned_u64 reserved[9];
   char name[CAIRN_NAME_SIZE];
-  char token[CAIRN_TOKEN_SIZE];
+  char token[CAIRN_TOKEN_SIZE]; /* empty: it is its sender's */
   char description[CAIRN_DESCRIPTION_SIZE];
   char tags[CAIRN_LIST_SIZE]; /* list of "KEY=VALUE" */
   char error[CAIRN_REASON_SIZE];
@@ -212,7 +213,8 @@ struct cairn_ioc_member {
 #define CAIRN_MEMBERS_COUNT 1u
 
 /*
- * The members of a snapshot, by path. Ask with cookie 0, then with next_cookie as long as that is
+ * The members of a snapshot, by path, but those below a directory that does not let the caller
+ * through. Ask with cookie 0, then with next_cookie as long as that is
  * not 0.
  */
 struct cairn_ioc_snapshot_members {

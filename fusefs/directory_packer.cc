@@ -33,9 +33,9 @@ bool DirectoryPacker::Add(std::string_view name, InodeId inode, FileKind kind,
   return Put(nullptr, name, inode, kind, next_offset);
 }
 
-bool DirectoryPacker::AddPlus(std::string_view name, const Attributes& attributes,
-                              uint64_t next_offset) {
-  const fuse_entry_out entry = EntryReply(attributes);
+bool DirectoryPacker::AddPlus(InodeId directory, std::string_view name,
+                              const Attributes& attributes, uint64_t next_offset) {
+  const fuse_entry_out entry = EntryReply(attributes, directory);
   return Put(&entry, name, attributes.inode, attributes.kind, next_offset);
 }
 

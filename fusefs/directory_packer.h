@@ -30,7 +30,8 @@ class DirectoryPacker {
   // Each returns false, and changes nothing, when the entry does not fit any more.
   // `next_offset` is where a later request goes on behind this entry.
   bool Add(std::string_view name, InodeId inode, FileKind kind, uint64_t next_offset);
-  bool AddPlus(std::string_view name, const Attributes& attributes, uint64_t next_offset);
+  bool AddPlus(InodeId directory, std::string_view name, const Attributes& attributes,
+               uint64_t next_offset);
   // An entry of READDIRPLUS that the kernel does not look up: "." and "..".
   bool AddPlusNameOnly(std::string_view name, InodeId inode, FileKind kind, uint64_t next_offset);
 

@@ -18,12 +18,29 @@ namespace {
 // request outstanding for each.
 constexpr size_t kMaxQueued = 4096;
 
-template <typename Body>
-std::span<const std::byte> BytesOf(const Body& body) {
-  return std::as_bytes(std::span(&body, 1));
+// Of one inode, from byte `offset` on; a negative one leaves the pages alone.
+Status Send(int fuse_fd, InodeId inode, int64_t offset) {
+  fuse_notify_inval_inode_out out{.ino = inode.value(), .off = offset, .len = 0};
+  fuse_out_header header{
+      .len = sizeof(header) + sizeof(out), .error = FUSE_NOTIFY_INVAL_INODE, .unique = 0};
+  iovec parts[2] = {{&header, sizeof(header)}, {&out, sizeof(out)}};
+  // ENOENT: the kernel has nothing to forget. ENODEV: unmounted.
+  if (writev(fuse_fd, parts, 2) < 0 && errno != ENOENT && errno != ENODEV) {
+    return Status(Code::kIo, std::string("telling the kernel what changed: ") + strerror(errno));
+  }
+  return Status::Ok();
 }
 
 }  // namespace
+
+Status ForgetPages(int fuse_fd, std::span<const InodeId> inodes) {
+  Status status;
+  for (const InodeId inode : inodes) {
+    Status sent = Send(fuse_fd, inode, 0);
+    if (!sent.ok()) status = std::move(sent);
+  }
+  return status;
+}
 
 Invalidator::~Invalidator() { Stop(); }
 
@@ -90,36 +107,13 @@ void Invalidator::Run() noexcept {
 }
 
 void Invalidator::Notify(const Invalidation& invalidation) noexcept {
-  for (const auto& [parent, name] : invalidation.names) {
-    const fuse_notify_inval_entry_out out{
-        .parent = parent.value(), .namelen = static_cast<uint32_t>(name.size()), .flags = 0};
-    // With the NUL that `namelen` does not count.
-    Send(FUSE_NOTIFY_INVAL_ENTRY, BytesOf(out),
-         std::as_bytes(std::span(name.c_str(), name.size() + 1)));
-  }
-  for (const InodeId inode : invalidation.contents) {
-    const fuse_notify_inval_inode_out out{.ino = inode.value(), .off = 0, .len = 0};
-    Send(FUSE_NOTIFY_INVAL_INODE, BytesOf(out), {});
+  if (!invalidation.contents.empty()) {
+    const Status forgotten = forget_pages_(fuse_fd_, invalidation.contents);
+    if (!forgotten.ok()) LogError("{}", forgotten.context());
   }
   for (const InodeId inode : invalidation.attributes) {
-    // A negative offset leaves the pages alone.
-    const fuse_notify_inval_inode_out out{.ino = inode.value(), .off = -1, .len = 0};
-    Send(FUSE_NOTIFY_INVAL_INODE, BytesOf(out), {});
-  }
-}
-
-void Invalidator::Send(int32_t code, std::span<const std::byte> first,
-                       std::span<const std::byte> second) {
-  fuse_out_header header{
-      .len = static_cast<uint32_t>(sizeof(header) + first.size() + second.size()),
-      .error = code,
-      .unique = 0};
-  iovec parts[3] = {{&header, sizeof(header)},
-                    {const_cast<std::byte*>(first.data()), first.size()},
-                    {const_cast<std::byte*>(second.data()), second.size()}};
-  // ENOENT: the kernel has nothing to forget. ENODEV: unmounted.
-  if (writev(fuse_fd_, parts, second.empty() ? 2 : 3) < 0 && errno != ENOENT && errno != ENODEV) {
-    LogWarn("telling the kernel what changed: {}", std::strerror(errno));
+    const Status sent = Send(fuse_fd_, inode, -1);
+    if (!sent.ok()) LogWarn("{}", sent.context());
   }
 }
 

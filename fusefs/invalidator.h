@@ -1,11 +1,17 @@
 // Invalidator: tells the kernel to forget what changed without its doing: content of volumes that
-// were rolled back, names that went away.
+// were rolled back, attributes.
 //
-// The kernel may have to write dirty pages back, or wait for a directory's lock that is held by
-// somebody who waits for us, before a notification returns. So no thread that serves requests ever
-// sends one: this thread does, while the workers go on. A request whose effect the kernel must
-// know before its caller goes on is answered from here as well, after the notifications; only
-// requests for which the kernel holds no lock (ioctl) may wait like that.
+// Before the kernel lets go of a page, it waits for whoever reads it in, and writes it back when it
+// is dirty: for us. So no thread that serves requests ever tells it to: this thread does, while the
+// workers go on. A request whose effect the kernel must know before its caller goes on is answered
+// from here as well, after the notifications; only requests for which the kernel holds no lock
+// (ioctl) may wait like that.
+//
+// Nor does a thread of a process that may be killed while it serves: the wait cannot be killed, and
+// a process whose thread waits in the kernel is not gone, so that nobody would take its place, for
+// whom the thread waits. Pages are forgotten by a process of its own (PageForgetter). Names are
+// never told: that would wait for the directory's lock; those that go behind the kernel's back it
+// does not keep (wire.h).
 //
 // Thread-safe.
 #ifndef CAIRN_FUSEFS_INVALIDATOR_H_
@@ -14,9 +20,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <span>
-#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "src/base/mutex.h"
@@ -27,21 +34,23 @@ namespace cairn {
 
 // What the kernel is to forget.
 struct Invalidation {
-  struct Name {
-    InodeId parent;
-    std::string name;
-  };
   std::vector<InodeId> contents;    // pages and attributes
   std::vector<InodeId> attributes;  // attributes only
-  std::vector<Name> names;          // that went away or mean another file now
 
-  bool empty() const { return contents.empty() && attributes.empty() && names.empty(); }
+  bool empty() const { return contents.empty() && attributes.empty(); }
 };
+
+// Tells the kernel to forget pages and attributes of the inodes; returns when it has. Waits for
+// requests that the server serves. kIo: it was not told of all.
+using PageForgetter = std::function<Status(int fuse_fd, std::span<const InodeId> inodes)>;
+// The PageForgetter that does it itself.
+Status ForgetPages(int fuse_fd, std::span<const InodeId> inodes);
 
 class Invalidator {
  public:
   // Borrows the descriptor of the mount.
-  explicit Invalidator(int fuse_fd) : fuse_fd_(fuse_fd) {}
+  Invalidator(int fuse_fd, PageForgetter forget_pages)
+      : fuse_fd_(fuse_fd), forget_pages_(std::move(forget_pages)) {}
   // Stops.
   ~Invalidator();
 
@@ -67,10 +76,10 @@ class Invalidator {
 
   void Run() noexcept;
   void Notify(const Invalidation& invalidation) noexcept;
-  void Send(int32_t code, std::span<const std::byte> first, std::span<const std::byte> second);
   void Answer(const Entry& entry) noexcept;
 
   const int fuse_fd_;
+  const PageForgetter forget_pages_;
   std::thread thread_;
   Mutex mu_;
   CondVar wake_;

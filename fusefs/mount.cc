@@ -117,9 +117,11 @@ bool IsStoreMounted(const std::string& store) {
 }
 
 Status Unmount(const MountPlace& place, UnmountMode mode) {
-  const int flags = UMOUNT_NOFOLLOW | (mode == UnmountMode::kDetach ? MNT_DETACH : 0);
+  int flags = UMOUNT_NOFOLLOW;
+  if (mode != UnmountMode::kIfIdle) flags |= MNT_DETACH;
+  if (mode == UnmountMode::kAbort) flags |= MNT_FORCE;
   if (umount2(place.mountpoint.c_str(), flags) == 0) return Status::Ok();
-  if (errno == EPERM) return UnmountWithFusermount(place, mode == UnmountMode::kDetach);
+  if (errno == EPERM) return UnmountWithFusermount(place, mode != UnmountMode::kIfIdle);
   return Status::FromErrno(errno, "unmounting " + place.mountpoint);
 }
 

@@ -34,7 +34,9 @@ Result<std::string> FindMount(const MountPlace& place);
 // Whether the store is mounted anywhere in this mount namespace.
 bool IsStoreMounted(const std::string& store);
 
-enum class UnmountMode { kIfIdle, kDetach };
+// kAbort: programs that use it get ENOTCONN, also when the connection's descriptor is held by
+// somebody yet; kDetach without a privileged caller.
+enum class UnmountMode { kIfIdle, kDetach, kAbort };
 // kBusy (kIfIdle only) when programs use it.
 Status Unmount(const MountPlace& place, UnmountMode mode);
 

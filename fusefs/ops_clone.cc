@@ -61,7 +61,6 @@ Status MakeClone(const Request& request, const CloneRequest& wanted, __u64& inod
   CAIRN_ASSIGN_OR_RETURN(const CloneResult made, request.edge().snapshots().Clone(wanted, caller));
   inode = made.inode.value();
   volumes = made.volume_count;
-  changed.names.push_back({wanted.target_parent, wanted.target_name});
   changed.attributes.push_back(wanted.target_parent);
   return Status::Ok();
 }

@@ -39,8 +39,8 @@ static_assert(kLeastBuffer >= sizeof(fuse_direntplus) + 256);
 // Attributes are asked for when the walk is over: a walk's sink must not call back. An entry that
 // goes away in between is left out; one that comes late is found by the next request or not at
 // all, as POSIX has it.
-Status PackPlus(const Request& request, const std::vector<DirectoryEntry>& entries,
-                DirectoryPacker& packer) {
+Status PackPlus(const Request& request, InodeId directory,
+                const std::vector<DirectoryEntry>& entries, DirectoryPacker& packer) {
   for (const DirectoryEntry& entry : entries) {
     const Result<Attributes> attributes = request.filesystem().GetAttributes(entry.inode);
     if (!attributes.ok()) {
@@ -48,7 +48,10 @@ Status PackPlus(const Request& request, const std::vector<DirectoryEntry>& entri
       // What was packed is answered; the next request meets the error again, first.
       return packer.size() > 0 ? Status::Ok() : attributes.status();
     }
-    if (!packer.AddPlus(entry.name, *attributes, DirectoryOffset::FromCookie(entry.cookie))) break;
+    if (!packer.AddPlus(directory, entry.name, *attributes,
+                        DirectoryOffset::FromCookie(entry.cookie))) {
+      break;
+    }
   }
   return Status::Ok();
 }
@@ -111,7 +114,7 @@ Status ReadDirPlus(const Request& request, InodeId inode, size_t size, off_t off
           }));
       more = entries.size() == most;
       if (!entries.empty()) cookie = entries.back().cookie;
-      CAIRN_RETURN_IF_ERROR(PackPlus(request, entries, packer));
+      CAIRN_RETURN_IF_ERROR(PackPlus(request, inode, entries, packer));
       if (before > 0) break;  // the dots are an answer
     }
   }

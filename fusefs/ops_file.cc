@@ -36,7 +36,7 @@ Status Create(const Request& request, InodeId parent, const char* name, mode_t m
       filesystem.OpenVolume(attributes.inode, request.handle_id(), truncate).status());
   if (truncate) attributes.size = 0;
   CreateReply reply;
-  reply.entry = EntryReply(attributes);
+  reply.entry = EntryReply(attributes, parent);
   reply.open = OpenReply(request.handle_id(), open_flags);
   if (!request.Answer(reply)) filesystem.ReleaseVolume(attributes.inode, request.handle_id());
   return Status::Ok();

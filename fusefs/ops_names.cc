@@ -9,8 +9,8 @@ namespace {
 
 constexpr mode_t kPermissionBits = 07777;
 
-Status AnswerEntry(const Request& request, const Attributes& attributes) {
-  request.Answer(EntryReply(attributes));
+Status AnswerEntry(const Request& request, const Attributes& attributes, InodeId parent) {
+  request.Answer(EntryReply(attributes, parent));
   return Status::Ok();
 }
 
@@ -18,7 +18,7 @@ Status AnswerEntry(const Request& request, const Attributes& attributes) {
 
 Status Lookup(const Request& request, InodeId parent, const char* name) {
   CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, request.filesystem().Lookup(parent, name));
-  return AnswerEntry(request, attributes);
+  return AnswerEntry(request, attributes, parent);
 }
 
 Status Mknod(const Request& request, InodeId parent, const char* name, mode_t mode,
@@ -27,14 +27,14 @@ Status Mknod(const Request& request, InodeId parent, const char* name, mode_t mo
   CAIRN_ASSIGN_OR_RETURN(
       const Attributes attributes,
       request.filesystem().Create(parent, name, mode & kPermissionBits, request.caller()));
-  return AnswerEntry(request, attributes);
+  return AnswerEntry(request, attributes, parent);
 }
 
 Status Mkdir(const Request& request, InodeId parent, const char* name, mode_t mode) {
   CAIRN_ASSIGN_OR_RETURN(
       const Attributes attributes,
       request.filesystem().MakeDirectory(parent, name, mode & kPermissionBits, request.caller()));
-  return AnswerEntry(request, attributes);
+  return AnswerEntry(request, attributes, parent);
 }
 
 Status Unlink(const Request& request, InodeId parent, const char* name) {

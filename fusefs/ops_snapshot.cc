@@ -48,14 +48,6 @@ Result<SnapshotRequest> TakeRequest(const cairn_ioc_snapshot_create& argument) {
   return wanted;
 }
 
-// The name of a snapshot, in the directory that holds them.
-void NoteSnapshotName(const Request& request, const SnapshotInfo& info, Invalidation& changed) {
-  const auto parent = request.filesystem().Parent(info.id);
-  if (!parent.ok()) return;
-  changed.names.push_back({*parent, info.name});
-  changed.attributes.push_back(*parent);
-}
-
 }  // namespace
 
 Status IoctlSnapshotCreate(const Request& request, InodeId inode,
@@ -77,19 +69,16 @@ Status IoctlSnapshotCreate(const Request& request, InodeId inode,
   argument.existed = made.existed ? 1 : 0;
   // The name that a token stands for may be another one than was asked for.
   PutIoctlText(made.info.name, argument.name);
-  NoteSnapshotName(request, made.info, changed);
+  changed.attributes.push_back(kSnapshotsInode);
   return Status::Ok();
 }
 
 Status IoctlSnapshotDelete(const Request& request, InodeId inode,
                            cairn_ioc_snapshot_delete& argument, Invalidation& changed) {
   if (argument.flags != 0) return Status(Code::kInvalid, "flags must be 0");
-  SnapshotService& snapshots = request.edge().snapshots();
-  CAIRN_ASSIGN_OR_RETURN(const SnapshotInfo info, snapshots.Show(inode));
-  NoteSnapshotName(request, info, changed);
-  const Status deleted = snapshots.Delete(inode, CallerWithGroups(request));
-  if (!deleted.ok()) changed = {};
-  return deleted;
+  CAIRN_RETURN_IF_ERROR(request.edge().snapshots().Delete(inode, CallerWithGroups(request)));
+  changed.attributes.push_back(kSnapshotsInode);
+  return Status::Ok();
 }
 
 Status IoctlSnapshotRollback(const Request& request, InodeId inode,
@@ -102,7 +91,7 @@ Status IoctlSnapshotRollback(const Request& request, InodeId inode,
   argument.kept_inode = result.before.id.value();
   PutIoctlText(result.before.name, argument.kept_name);
   changed.contents = std::move(result.changed);
-  NoteSnapshotName(request, result.before, changed);
+  changed.attributes.push_back(kSnapshotsInode);
   return Status::Ok();
 }
 

@@ -1,3 +1,4 @@
+#include "fusefs/caller_rights.h"
 #include "fusefs/ioctl_call.h"
 
 namespace cairn {
@@ -48,6 +49,7 @@ Status IoctlSnapshotMembers(const Request& request, InodeId inode,
   }
   const bool counts = (argument.flags & CAIRN_MEMBERS_COUNT) != 0;
   CAIRN_ASSIGN_OR_RETURN(const SnapshotInfo info, InfoOf(request, inode));
+  const Caller caller = CallerWithGroups(request);
   const uint64_t first = argument.cookie;
   argument = {};
   argument.version = CAIRN_IOC_VERSION;
@@ -55,6 +57,7 @@ Status IoctlSnapshotMembers(const Request& request, InodeId inode,
   size_t path_bytes = 0;
   for (uint64_t i = first; i < info.members.size(); ++i) {
     const SnapshotMember& member = info.members[i];
+    if (caller.uid != 0 && !CheckReach(request.filesystem(), caller, member.inode).ok()) continue;
     const size_t path_size = member.path.size() + 1;
     if (argument.count == CAIRN_MEMBER_COUNT || path_size > CAIRN_MEMBER_PATHS - path_bytes) {
       if (argument.count == 0) return Status(Code::kNameTooLong, member.path);

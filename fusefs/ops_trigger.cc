@@ -15,10 +15,9 @@ Status TakeSnapshot(const Request& request, InodeId inode, std::string_view valu
   wanted.name = std::move(trigger.name);
   wanted.exclude_globs = std::move(trigger.exclude_globs);
   wanted.exclude_roles = std::move(trigger.exclude_roles);
-  CAIRN_ASSIGN_OR_RETURN(const CreateResult made,
-                         request.edge().snapshots().Create(wanted, CallerWithGroups(request)));
-  CAIRN_ASSIGN_OR_RETURN(const InodeId parent, request.filesystem().Parent(made.info.id));
-  changed.names.push_back({parent, made.info.name});
+  CAIRN_RETURN_IF_ERROR(
+      request.edge().snapshots().Create(wanted, CallerWithGroups(request)).status());
+  changed.attributes.push_back(kSnapshotsInode);
   return Status::Ok();
 }
 

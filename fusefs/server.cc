@@ -37,7 +37,7 @@ Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
                   "the kernel cannot send requests again (Linux 6.9 can): mount anew");
   }
   const std::vector<std::byte> restricted = RestrictInit(init_request, reply);
-  std::unique_ptr<Server> server(new Server(edge, std::move(fuse_fd), options.resend));
+  std::unique_ptr<Server> server(new Server(edge, std::move(fuse_fd), options));
   server->ended_fd_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   if (!server->ended_fd_.valid()) return Status::FromErrno(errno, "eventfd");
 
@@ -53,8 +53,11 @@ Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
   return server;
 }
 
-Server::Server(Edge& edge, UniqueFd fuse_fd, bool resend)
-    : edge_(edge), fuse_fd_(std::move(fuse_fd)), resend_(resend), invalidator_(fuse_fd_.get()) {
+Server::Server(Edge& edge, UniqueFd fuse_fd, const ServerOptions& options)
+    : edge_(edge),
+      fuse_fd_(std::move(fuse_fd)),
+      resend_(options.resend),
+      invalidator_(fuse_fd_.get(), options.forget_pages) {
   edge_.UseInvalidator(&invalidator_);
 }
 

@@ -23,6 +23,7 @@ struct ServerOptions {
   // This server takes a dead one's place: have the kernel send again what that one had read and
   // not answered. Programs would hang for ever without it.
   bool resend = false;
+  PageForgetter forget_pages = ForgetPages;
 };
 
 // Enough that reads and writes of a few blocks, which sleep little, keep all cores busy, and that
@@ -49,7 +50,7 @@ class Server {
   void Stop();
 
  private:
-  Server(Edge& edge, UniqueFd fuse_fd, bool resend);
+  Server(Edge& edge, UniqueFd fuse_fd, const ServerOptions& options);
   Status SendResend();
 
   Edge& edge_;

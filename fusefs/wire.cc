@@ -55,10 +55,10 @@ fuse_attr ToWire(const Attributes& attributes) {
   return wire;
 }
 
-fuse_entry_out EntryReply(const Attributes& attributes) {
+fuse_entry_out EntryReply(const Attributes& attributes, InodeId directory) {
   fuse_entry_out reply{};
   reply.nodeid = attributes.inode.value();
-  reply.entry_valid = kEntrySeconds;
+  reply.entry_valid = directory == kSnapshotsInode ? 0 : kEntrySeconds;
   reply.attr_valid = kAttributeSeconds;
   reply.attr = ToWire(attributes);
   return reply;

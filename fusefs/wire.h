@@ -13,14 +13,16 @@ namespace cairn {
 
 // How long the kernel may use a name and attributes without asking. Both change through this
 // mount only, and the kernel sees those changes; the short one is for what is counted behind its
-// back, the allocated space.
+// back, the allocated space. Snapshots come and go without its doing: it asks for their names each
+// time.
 inline constexpr uint64_t kEntrySeconds = 60;
 inline constexpr uint64_t kAttributeSeconds = 1;
 
 // S_IFREG or S_IFDIR.
 uint32_t FileTypeBits(FileKind kind);
 fuse_attr ToWire(const Attributes& attributes);
-fuse_entry_out EntryReply(const Attributes& attributes);
+// Of what lies in `directory`.
+fuse_entry_out EntryReply(const Attributes& attributes, InodeId directory);
 fuse_attr_out AttributeReply(const Attributes& attributes);
 // `open_flags` are open(2)'s. O_DIRECT opens bypass the kernel's page cache and may write to one
 // volume in parallel; others keep the pages that are cached.

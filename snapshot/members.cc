@@ -7,6 +7,7 @@ namespace {
 
 constexpr uint32_t kReadBit = 04;
 constexpr uint32_t kWriteBit = 02;
+constexpr uint32_t kSearchBit = 01;
 // More than any path can have.
 constexpr int kDeepest = 4096;
 
@@ -26,6 +27,10 @@ std::string Join(const std::string& directory, std::string_view name) {
 
 }  // namespace
 
+bool MaySearch(const Attributes& directory, const Caller& caller) {
+  return Allows(directory, caller, kSearchBit);
+}
+
 bool MayRead(const Attributes& attributes, const Caller& caller) {
   return Allows(attributes, caller, kReadBit);
 }
@@ -34,7 +39,7 @@ bool MayWrite(const Attributes& attributes, const Caller& caller) {
   return Allows(attributes, caller, kWriteBit);
 }
 
-Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top) {
+Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top, const Caller& caller) {
   std::vector<Found> found;
   CAIRN_ASSIGN_OR_RETURN(Attributes attributes, filesystem.GetAttributes(top));
   found.push_back({"", attributes});
@@ -42,6 +47,7 @@ Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top) {
   for (size_t i = 0; i < found.size(); ++i) {
     if (found[i].attributes.kind != FileKind::kDirectory) continue;
     const std::string path = found[i].path;
+    const bool open = found[i].reachable && MaySearch(found[i].attributes, caller);
     std::vector<DirectoryEntry> entries;
     CAIRN_RETURN_IF_ERROR(
         filesystem.ReadDirectory(found[i].attributes.inode, 0, [&](const DirectoryEntry& entry) {
@@ -51,7 +57,10 @@ Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top) {
     for (const DirectoryEntry& entry : entries) {
       auto child = filesystem.GetAttributes(entry.inode);
       if (child.ok()) {
-        found.push_back({Join(path, entry.name), *child});
+        if (path.size() + entry.name.size() >= kLongestPath) {
+          return Status(Code::kNameTooLong, "what lies below '" + path + "' is nested too deeply");
+        }
+        found.push_back({Join(path, entry.name), *child, open});
       } else if (child.status().code() != Code::kNotFound) {
         return std::move(child).status();
       }
@@ -79,6 +88,17 @@ Result<std::string> PathBelow(Filesystem& filesystem, InodeId top, InodeId inode
     inode = parent;
   }
   return path;
+}
+
+Status CheckWay(Filesystem& filesystem, InodeId inode, const Caller& caller) {
+  while (inode != kRootInode) {
+    CAIRN_ASSIGN_OR_RETURN(inode, filesystem.Parent(inode));
+    CAIRN_ASSIGN_OR_RETURN(const Attributes directory, filesystem.GetAttributes(inode));
+    if (!MaySearch(directory, caller)) {
+      return Status(Code::kAccess, "a directory above it does not let you through");
+    }
+  }
+  return Status::Ok();
 }
 
 Result<Attributes> LookupPath(Filesystem& filesystem, InodeId top, const std::string& path) {

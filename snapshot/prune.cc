@@ -21,19 +21,24 @@ int64_t FloorDivide(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); 
 struct Series {
   const char* name;
   uint32_t left;
-  int64_t (*period_of)(int64_t local_seconds);
+  int64_t (*period_of)(int64_t local_seconds, int64_t utc_offset_seconds);
   std::optional<int64_t> last = {};
 };
 
-int64_t HourOf(int64_t seconds) { return FloorDivide(seconds, kHour); }
-int64_t DayOf(int64_t seconds) { return FloorDivide(seconds, kDay); }
-int64_t WeekOf(int64_t seconds) { return FloorDivide(DayOf(seconds) + kDaysFromMonday, 7); }
+// The hour that clocks show twice when summer ends is two hours.
+int64_t HourOf(int64_t seconds, int64_t offset) {
+  return FloorDivide(seconds - offset / kHour * kHour, kHour);
+}
+int64_t DayOf(int64_t seconds, int64_t /*offset*/ = 0) { return FloorDivide(seconds, kDay); }
+int64_t WeekOf(int64_t seconds, int64_t /*offset*/) {
+  return FloorDivide(DayOf(seconds) + kDaysFromMonday, 7);
+}
 
 std::chrono::year_month_day DateOf(int64_t seconds) {
   return std::chrono::year_month_day(std::chrono::sys_days(std::chrono::days(DayOf(seconds))));
 }
 
-int64_t MonthOf(int64_t seconds) {
+int64_t MonthOf(int64_t seconds, int64_t /*offset*/) {
   const auto date = DateOf(seconds);
   return static_cast<int>(date.year()) * 12 + static_cast<int>(unsigned{date.month()});
 }
@@ -47,8 +52,8 @@ std::string TimeText(int64_t seconds) {
 
 }  // namespace
 
-std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates, const KeepRules& rules,
-                                     int64_t utc_offset_seconds) {
+std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates,
+                                     const KeepRules& rules) {
   std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
     return a.created_ns != b.created_ns ? a.created_ns > b.created_ns : a.id > b.id;
   });
@@ -59,7 +64,8 @@ std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates, con
   const bool any_rule = rules.last + rules.hourly + rules.daily + rules.weekly + rules.monthly > 0;
   std::vector<PruneDecision> decisions;
   for (const PruneCandidate& candidate : candidates) {
-    const int64_t seconds = FloorDivide(candidate.created_ns, kSecond) + utc_offset_seconds;
+    const int64_t offset = candidate.utc_offset_seconds;
+    const int64_t seconds = FloorDivide(candidate.created_ns, kSecond) + offset;
     PruneDecision decision{candidate.id, false, "no rule keeps it"};
     const auto keep = [&](std::string reason) {
       if (!decision.keep) decision.reason = std::move(reason);
@@ -68,7 +74,7 @@ std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates, con
     if (!any_rule) keep("no rule was given");
     if (decisions.size() < rules.last) keep("among the newest");
     for (Series& each : series) {
-      const int64_t period = each.period_of(seconds);
+      const int64_t period = each.period_of(seconds, offset);
       if (each.left == 0 || each.last == period) continue;
       each.last = period;
       --each.left;

@@ -21,6 +21,8 @@ struct KeepRules {
 struct PruneCandidate {
   uint64_t id = 0;
   int64_t created_ns = 0;  // since 1970 UTC
+  // How far east of UTC local time was at that moment. Days begin at local midnight.
+  int64_t utc_offset_seconds = 0;
 };
 
 struct PruneDecision {
@@ -29,10 +31,9 @@ struct PruneDecision {
   std::string reason;  // "hourly 2024-05-01 13:00", "newest", "no rule keeps it"
 };
 
-// Newest first. With no rule at all everything is kept. Days begin at midnight
-// `utc_offset_seconds` east of UTC.
-std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates, const KeepRules& rules,
-                                     int64_t utc_offset_seconds);
+// Newest first. With no rule at all everything is kept.
+std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates,
+                                     const KeepRules& rules);
 
 }  // namespace cairn
 

@@ -148,7 +148,7 @@ Result<std::vector<SnapshotOps::Member>> SnapshotService::Impl::FindMembers(
   std::vector<SnapshotOps::Member> members;
   std::set<InodeId> seen;
   for (const InodeId root : request.roots) {
-    CAIRN_ASSIGN_OR_RETURN(std::vector<Found> all, FindBelow(filesystem_, root));
+    CAIRN_ASSIGN_OR_RETURN(std::vector<Found> all, FindBelow(filesystem_, root, caller));
     auto top = PathBelow(filesystem_, kRootInode, root);
     if (!top.ok()) return std::move(top).status();
     if (!MayWrite(all.front().attributes, caller)) {
@@ -166,9 +166,12 @@ Result<std::vector<SnapshotOps::Member>> SnapshotService::Impl::FindMembers(
       } else {
         path = path.empty() ? found.path : path + "/" + found.path;
       }
+      if (path.size() > kLongestPath) {
+        return Status(Code::kNameTooLong, "a volume is nested too deeply: '" + path + "'");
+      }
       CAIRN_ASSIGN_OR_RETURN(const bool excluded, IsExcluded(request, found));
       if (excluded || !seen.insert(found.attributes.inode).second) continue;
-      if (!MayWrite(found.attributes, caller)) {
+      if (!found.reachable || !MayWrite(found.attributes, caller)) {
         return Status(Code::kAccess, fmt::format("'{}': you may not write it", path));
       }
       members.push_back({found.attributes.inode, std::move(path)});
@@ -285,7 +288,8 @@ Status SnapshotService::Impl::CheckMayMake(const std::string& path, InodeId memb
     if (found->kind != FileKind::kDirectory) {
       return Status(Code::kExists, fmt::format("'{}' is no directory any more", directory));
     }
-    if (MayWrite(*found, caller)) return Status::Ok();
+    CAIRN_RETURN_IF_ERROR(CheckWay(filesystem_, found->inode, caller));
+    if (MaySearch(*found, caller) && MayWrite(*found, caller)) return Status::Ok();
     return Status(Code::kAccess, fmt::format("'{}': you may not write it", directory));
   }
   return Status::Ok();
@@ -319,6 +323,7 @@ Result<SnapshotOps::RollbackItem> SnapshotService::Impl::TargetOf(InodeId group,
   if (!MayWrite(attributes, caller)) {
     return Status(Code::kAccess, fmt::format("'{}': you may not write it", item.path));
   }
+  CAIRN_RETURN_IF_ERROR(CheckWay(filesystem_, item.volume, caller));
   return item;
 }
 
@@ -338,11 +343,17 @@ Result<RollbackResult> SnapshotService::Impl::Rollback(InodeId what, const Calle
                                                        std::chrono::milliseconds deadline) {
   CAIRN_ASSIGN_OR_RETURN(const InodeId group, SnapshotOf(what));
   CAIRN_ASSIGN_OR_RETURN(const GroupRecord record, ops().Get(group));
-  CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all, FindBelow(filesystem_, what));
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all, FindBelow(filesystem_, what, caller));
   SnapshotOps::NewRollback rollback;
   std::set<std::string> paths;
   for (const Found& found : all) {
     if (found.attributes.kind == FileKind::kDirectory) continue;
+    // Its modes are those of then: a volume may have been given to the caller since, without what
+    // it held.
+    if (!found.reachable || !MayRead(found.attributes, caller)) {
+      return Status(Code::kAccess,
+                    fmt::format("'{}' in the snapshot: you may not read it", found.path));
+    }
     CAIRN_ASSIGN_OR_RETURN(auto item, TargetOf(group, found.attributes.inode, caller));
     if (!paths.insert(item.path).second) {
       return Status(Code::kExists,
@@ -389,9 +400,10 @@ Result<CloneResult> SnapshotService::Impl::Clone(const CloneRequest& request,
   if (caller.uid != 0) clone.owner = SnapshotOps::Owner{caller.uid, caller.gid};
   const auto taken = filesystem_.Lookup(request.target_parent, request.target_name);
   if (taken.ok()) return Status(Code::kExists, request.target_name);
-  CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all, FindBelow(filesystem_, request.source));
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all,
+                         FindBelow(filesystem_, request.source, caller));
   for (const Found& found : all) {
-    if (!MayRead(found.attributes, caller)) {
+    if (!found.reachable || !MayRead(found.attributes, caller)) {
       return Status(Code::kAccess, fmt::format("'{}': you may not read it", found.path));
     }
     const bool is_directory = found.attributes.kind == FileKind::kDirectory;

@@ -104,7 +104,8 @@ class SnapshotService {
   ~SnapshotService();
 
   // kNotFound (a root), kInvalid (a bad name, pattern or tag; the filters leave nothing), kExists
-  // (the name is taken), kAccess (the caller may not write a root or a member), kBusy (a request
+  // (the name is taken), kAccess (the caller may not write a root or a member, or not come there),
+  // kNameTooLong (something has a path of more than 4096 bytes), kBusy (a request
   // for the same name runs), kDeadline (I/O that did not end; goes on unharmed), kReadOnly (a
   // member takes no writes until the next mount). In all these cases nothing was made.
   Result<CreateResult> Create(const SnapshotRequest& request, const Caller& caller);
@@ -124,8 +125,9 @@ class SnapshotService {
   Status Delete(InodeId id, const Caller& caller);
 
   // Brings volumes back to what they were: `what` is a snapshot, a directory in one, or one member.
-  // All of them or none. kAccess: the caller may not write a volume, or a directory where one that
-  // was removed has to be made anew; kExists: something else has its place by now; kDeadline.
+  // All of them or none. kAccess: the caller may not read what comes back, or not write a volume,
+  // or a directory where one that was removed has to be made anew; kExists: something else has its
+  // place by now; kDeadline.
   Result<RollbackResult> Rollback(InodeId what, const Caller& caller,
                                   std::chrono::milliseconds deadline);
 

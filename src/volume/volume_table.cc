@@ -110,8 +110,10 @@ bool VolumeTable::ClaimIdle(InodeId inode) {
   // Nobody is about to enter it while this is held.
   MutexLock load_lock(shard.load_mu);
   MutexLock lock(shard.mu);
+  // First: a volume that is open since the time of another server need not be here.
+  if (!HasNoHandles(inode)) return false;
   Entry& entry = shard.entries[inode];
-  if (entry.claimed || !HasNoHandles(inode)) return false;
+  if (entry.claimed) return false;
   entry.claimed = true;
   return true;
 }

@@ -101,7 +101,7 @@ TEST(DirectoryPacker, PlusCarriesAttributesButNotForDots) {
   std::vector<std::byte> buffer(4096);
   DirectoryPacker packer(buffer);
   ASSERT_TRUE(packer.AddPlusNameOnly(".", InodeId(1), FileKind::kDirectory, 1));
-  ASSERT_TRUE(packer.AddPlus("v.img", Volume(7), 9));
+  ASSERT_TRUE(packer.AddPlus(kRootInode, "v.img", Volume(7), 9));
   const std::vector<Unpacked> entries = Unpack(packer.packed(), true);
   ASSERT_EQ(entries.size(), 2u);
   EXPECT_EQ(entries[0].name, ".");

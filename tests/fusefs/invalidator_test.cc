@@ -60,22 +60,16 @@ class InvalidatorTest : public testing::Test {
 };
 
 TEST_F(InvalidatorTest, TellsTheKernelBeforeItAnswers) {
-  Invalidator invalidator(ours_.get());
+  Invalidator invalidator(ours_.get(), ForgetPages);
   ASSERT_TRUE(invalidator.Start().ok());
   Invalidation changed;
   changed.contents = {InodeId(70)};
   changed.attributes = {InodeId(71)};
-  changed.names = {{InodeId(72), "name"}};
   const uint64_t unique = protocol::kUniqueResend | 12;
   invalidator.TellAndAnswer(changed, unique, Bytes("answer"));
 
   Message message = Next();
   EXPECT_EQ(message.header.unique, 0u);
-  EXPECT_EQ(message.header.error, FUSE_NOTIFY_INVAL_ENTRY);
-  EXPECT_EQ(As<fuse_notify_inval_entry_out>(message).parent, 72u);
-  EXPECT_EQ(As<fuse_notify_inval_entry_out>(message).namelen, 4u);
-  EXPECT_EQ(message.body.substr(sizeof(fuse_notify_inval_entry_out)), std::string("name\0", 5));
-  message = Next();
   EXPECT_EQ(message.header.error, FUSE_NOTIFY_INVAL_INODE);
   EXPECT_EQ(As<fuse_notify_inval_inode_out>(message).ino, 70u);
   EXPECT_EQ(As<fuse_notify_inval_inode_out>(message).off, 0);
@@ -90,7 +84,7 @@ TEST_F(InvalidatorTest, TellsTheKernelBeforeItAnswers) {
 }
 
 TEST_F(InvalidatorTest, ARequestIsAnsweredAlsoWhenItIsStopped) {
-  Invalidator invalidator(ours_.get());
+  Invalidator invalidator(ours_.get(), ForgetPages);
   Invalidation changed;
   changed.contents = {InodeId(70)};
   invalidator.TellAndAnswer(changed, 1, Bytes("never started"));

@@ -57,12 +57,17 @@ TEST(Wire, ADirectoryAndStrayModeBits) {
 }
 
 TEST(Wire, EntriesNameTheInode) {
-  const fuse_entry_out entry = EntryReply(SomeVolume());
+  const fuse_entry_out entry = EntryReply(SomeVolume(), InodeId(5));
   EXPECT_EQ(entry.nodeid, 4711u);
   EXPECT_EQ(entry.attr.ino, 4711u);
   EXPECT_EQ(entry.generation, 0u);
   EXPECT_EQ(entry.entry_valid, kEntrySeconds);
   EXPECT_EQ(AttributeReply(SomeVolume()).attr_valid, kAttributeSeconds);
+}
+
+TEST(Wire, NamesOfSnapshotsAreAskedForEachTime) {
+  EXPECT_EQ(EntryReply(SomeVolume(), kSnapshotsInode).entry_valid, 0u);
+  EXPECT_EQ(EntryReply(SomeVolume(), kRootInode).entry_valid, kEntrySeconds);
 }
 
 TEST(Wire, OpenForDirectAndCachedIo) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Who has no rights gets EACCES or EPERM for every verb, also through a descriptor for reading."""
+import json
 import os
 import struct
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import snapshot_tools as tools
 from cairn_mount import Mount, main
-from checks import check, check_equal
+from checks import check, check_equal, run
 
 OTHER = 65534
 GROUP = 4242
@@ -196,7 +197,22 @@ def members_keep_their_modes(bin_folder):
             check_equal(done.returncode, wanted, f"reading {name} as another user")
 
 
+def members_below_a_closed_directory_are_not_listed(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        make_tree(mount)
+        closed = tools.make_volumes(mount, "closed", ("secret",), 8192)
+        os.chmod(closed, 0o700)
+        tools.create(mount.mountpoint, "all")
+        for command, wanted in (((), {"closed/secret", "theirs/disk", "vm1/private",
+                                      "vm1/readable"}),
+                                (as_other(), {"theirs/disk", "vm1/private", "vm1/readable"})):
+            done = run(*command, mount.cairn_program, "snapshot", "show", "--json",
+                       mount.path(".snapshots", "all"))
+            found = {member["path"] for member in json.loads(done.stdout)["members"]}
+            check_equal(found, wanted, "the members")
+
+
 if __name__ == "__main__":
     main(every_ioctl_through_a_descriptor_for_reading, the_command_and_the_attributes,
          what_is_theirs, groups_count, directories_above_count_for_numbers,
-         members_keep_their_modes)
+         members_keep_their_modes, members_below_a_closed_directory_are_not_listed)

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <chrono>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "src/base/strong_id.h"
@@ -86,7 +87,12 @@ MemberSync SyncMembers(const std::vector<std::string>& paths) {
   };
   std::vector<std::thread> threads;
   for (size_t i = 1; i < std::min(kMostThreads, collector.volumes.size()); ++i) {
-    threads.emplace_back(work);
+    // With fewer it takes longer.
+    try {
+      threads.emplace_back(work);
+    } catch (const std::system_error&) {
+      break;
+    }
   }
   work();
   for (std::thread& thread : threads) thread.join();

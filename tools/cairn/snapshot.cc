@@ -1,4 +1,6 @@
 // cairn snapshot: what its verbs share.
+#include <sys/stat.h>
+
 #include <memory>
 
 #include "tools/cairn/snapshot_place.h"
@@ -7,12 +9,12 @@
 namespace cairn::cli {
 namespace {
 
-Outcome ReadMembers(int fd, const std::string& path, SnapshotEntry& entry) {
+Outcome ReadMembers(int fd, const std::string& path, bool count, SnapshotEntry& entry) {
   const auto page = std::make_unique<cairn_ioc_snapshot_members>();
   uint64_t cookie = 0;
   do {
     *page = {};
-    page->flags = CAIRN_MEMBERS_COUNT;
+    page->flags = count ? CAIRN_MEMBERS_COUNT : 0;
     page->cookie = cookie;
     Outcome got = Call(fd, path, CAIRN_IOC_SNAPSHOT_MEMBERS, *page);
     if (!got.ok()) return got;
@@ -28,7 +30,7 @@ Outcome ReadMembers(int fd, const std::string& path, SnapshotEntry& entry) {
     }
     cookie = page->next_cookie;
   } while (cookie != 0);
-  entry.counted = true;
+  entry.counted = count;
   return {};
 }
 
@@ -49,7 +51,13 @@ Outcome ReadSnapshot(const std::string& path, bool count, SnapshotEntry& entry) 
   entry.gid = show.gid;
   entry.member_count = show.members;
   entry.size = show.size;
-  return count ? ReadMembers(fd.get(), path, entry) : Outcome{};
+  return count ? ReadMembers(fd.get(), path, count, entry) : Outcome{};
+}
+
+Outcome ReadMemberPlaces(const std::string& path, SnapshotEntry& entry) {
+  UniqueFd fd;
+  if (Outcome opened = OpenForCall(path, fd); !opened.ok()) return opened;
+  return ReadMembers(fd.get(), path, /*count=*/false, entry);
 }
 
 Outcome ReadSnapshots(const MountEntry& mount, bool count, std::vector<SnapshotEntry>& entries) {
@@ -70,9 +78,13 @@ Outcome ReadSnapshots(const MountEntry& mount, bool count, std::vector<SnapshotE
   return problem;
 }
 
-Outcome DeleteSnapshot(const std::string& path) {
+Outcome DeleteSnapshot(const std::string& path, std::optional<uint64_t> id) {
   UniqueFd fd;
   if (Outcome opened = OpenForCall(path, fd); !opened.ok()) return opened;
+  struct stat st {};
+  if (id && (::fstat(fd.get(), &st) != 0 || st.st_ino != *id)) {
+    return {ESTALE, path + ": is another snapshot by now, and stays"};
+  }
   cairn_ioc_snapshot_delete argument{};
   return Call(fd.get(), path, CAIRN_IOC_SNAPSHOT_DELETE, argument);
 }

@@ -50,15 +50,19 @@ void SyncOverwritten(const std::string& path) {
   if (!FindMount(path, mount).ok()) return;
   const std::string root = mount.mountpoint + "/" + kSnapshotFolder + "/";
   if (!path.starts_with(root)) return;
-  const size_t slash = path.find('/', root.size());
-  if (slash != std::string::npos) {
-    SyncMembers({mount.mountpoint + path.substr(slash)});
-    return;
-  }
   SnapshotEntry entry;
-  if (!ReadSnapshot(path, /*count=*/true, entry).ok()) return;
+  if (!ReadMemberPlaces(path.substr(0, path.find('/', root.size())), entry).ok()) return;
   std::vector<std::string> volumes;
-  for (const auto& member : entry.members) volumes.push_back(mount.mountpoint + "/" + member.path);
+  for (const auto& member : entry.members) {
+    const std::string there = mount.mountpoint + "/" + member.path;
+    struct stat st {};
+    // One that was moved is rolled back where it is now.
+    if (::lstat(there.c_str(), &st) != 0 || st.st_ino != member.volume) {
+      SyncMembers({mount.mountpoint});
+      return;
+    }
+    volumes.push_back(there);
+  }
   SyncMembers(volumes);
 }
 

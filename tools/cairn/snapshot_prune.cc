@@ -23,10 +23,10 @@ struct Options {
   bool json = false;
 };
 
-int64_t UtcOffsetSeconds() {
-  const time_t now = ::time(nullptr);
+int64_t UtcOffsetSeconds(int64_t since_1970_ns) {
+  const time_t then = since_1970_ns / 1'000'000'000;
   tm parts{};
-  ::localtime_r(&now, &parts);
+  ::localtime_r(&then, &parts);
   return parts.tm_gmtoff;
 }
 
@@ -55,16 +55,16 @@ int Run(const Options& options) {
   std::vector<PruneCandidate> candidates;
   std::map<uint64_t, const SnapshotEntry*> by_id;
   for (const SnapshotEntry& entry : entries) {
-    candidates.push_back({entry.id, entry.created_ns});
+    candidates.push_back({entry.id, entry.created_ns, UtcOffsetSeconds(entry.created_ns)});
     by_id[entry.id] = &entry;
   }
   int result = kDone;
   Json list = Json::array();
-  for (const PruneDecision& decision : PlanPrune(candidates, keep, UtcOffsetSeconds())) {
+  for (const PruneDecision& decision : PlanPrune(candidates, keep)) {
     const SnapshotEntry& entry = *by_id.at(decision.id);
     bool deleted = false;
     if (!decision.keep && !options.dry_run) {
-      const Outcome outcome = DeleteSnapshot(entry.path);
+      const Outcome outcome = DeleteSnapshot(entry.path, entry.id);
       deleted = outcome.ok();
       if (!deleted) result = Fail(outcome.message);
     }

@@ -3,6 +3,7 @@
 #define CAIRN_TOOLS_CAIRN_SNAPSHOT_VERBS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,7 +53,11 @@ Outcome ReadSnapshot(const std::string& path, bool count, SnapshotEntry& entry);
 // were read. One that goes away meanwhile is none.
 Outcome ReadSnapshots(const MountEntry& mount, bool count, std::vector<SnapshotEntry>& entries);
 
-Outcome DeleteSnapshot(const std::string& path);
+// Fills in the members alone, without what each holds.
+Outcome ReadMemberPlaces(const std::string& path, SnapshotEntry& entry);
+
+// With an id only that snapshot: another may have got its name.
+Outcome DeleteSnapshot(const std::string& path, std::optional<uint64_t> id = {});
 
 nlohmann::ordered_json ToJson(const SnapshotEntry& entry);
 

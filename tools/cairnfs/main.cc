@@ -14,6 +14,7 @@
 #include "src/base/log.h"
 #include "tools/cairnfs/command_line.h"
 #include "tools/cairnfs/daemon.h"
+#include "tools/cairnfs/forget_process.h"
 #include "tools/cairnfs/mount_session.h"
 #include "tools/cairnfs/places.h"
 #include "tools/cairnfs/probe.h"
@@ -71,6 +72,7 @@ int Main(int argc, char** argv) {
     if (parsed.probe) return Probe(*parsed.probe);
     return parsed.value ? Serve(*parsed.value) : parsed.exit_code;
   }
+  if (argc == 2 && std::strcmp(argv[1], kForgetVerb) == 0) return ForgetPagesOfInput();
   const ParsedCommandLine parsed = ParseCommandLine(argc, argv);
   if (!parsed.value) return parsed.exit_code;
   Result<MountSession> session = PrepareSession(*parsed.value);

@@ -16,6 +16,7 @@
 #include "fusefs/server.h"
 #include "src/base/log.h"
 #include "tools/cairnfs/daemon.h"
+#include "tools/cairnfs/forget_process.h"
 #include "tools/cairnfs/stack.h"
 
 namespace cairn {
@@ -112,10 +113,11 @@ Result<Ending> ServeRequests(const ServeCommandLine& command, Stack& stack, Cont
   }
 
   Edge edge(stack.filesystem(), stack.snapshots(), command.mountpoint);
-  CAIRN_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Server> server,
-      Server::Create(edge, std::move(attach.fd), attach.payload,
-                     {.thread_count = command.options.threads, .resend = command.generation > 1}));
+  CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server,
+                         Server::Create(edge, std::move(attach.fd), attach.payload,
+                                        {.thread_count = command.options.threads,
+                                         .resend = command.generation > 1,
+                                         .forget_pages = ForgetPagesInProcess}));
   CAIRN_RETURN_IF_ERROR(server->Start());
   CAIRN_RETURN_IF_ERROR(control.Send(ControlKind::kServing));
   LogInfo("serving {} at {}", command.store, command.mountpoint);

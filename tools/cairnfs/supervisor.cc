@@ -342,7 +342,9 @@ void Supervisor::AbandonMount() {
   if (!connected) return;
   const Result<std::string> device = FindMount(session_.place);
   if (device.ok() && *device == session_.device) {
-    const Status detached = Unmount(session_.place, UnmountMode::kDetach);
+    // By force: a process that has the kernel forget pages may hold the connection, and wait for
+    // who serves it.
+    const Status detached = Unmount(session_.place, UnmountMode::kAbort);
     if (!detached.ok()) LogError("{}", detached.context());
   }
 }

@@ -1,0 +1,152 @@
+// What SnapshotService refuses to who has no rights, and to whoever asks for what cannot be.
+#include <gtest/gtest.h>
+
+#include "snapshot/snapshot_service.h"
+#include "tests/volume/snapshot_test_util.h"
+
+namespace cairn {
+namespace {
+
+constexpr Caller kRoot{};
+constexpr Caller kAlice{1001, 1001, {}};
+constexpr Caller kBob{1002, 1002, {}};
+
+class SnapshotRightsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    machine_.Mount();
+    service_ = std::make_unique<SnapshotService>(filesystem());
+    vm_ = MakeDirectory(kRootInode, "vm", kAlice);
+    data_ = Make(vm_, "data.img", 2, kAlice);
+  }
+  Filesystem& filesystem() { return machine_.filesystem(); }
+
+  InodeId MakeDirectory(InodeId parent, const std::string& name, const Caller& caller) {
+    auto made = filesystem().MakeDirectory(parent, name, 0750, caller);
+    EXPECT_TRUE(made.ok()) << made.status().ToString();
+    return made.ok() ? made->inode : InodeId(0);
+  }
+  InodeId Make(InodeId parent, const std::string& name, unsigned stamp, const Caller& caller) {
+    auto made = filesystem().Create(parent, name, 0640, caller);
+    EXPECT_TRUE(made.ok()) << made.status().ToString();
+    Fill(made->inode, stamp);
+    return made->inode;
+  }
+  void Fill(InodeId inode, unsigned stamp) {
+    auto volume = filesystem().FindVolume(inode);
+    ASSERT_TRUE(volume.ok()) << volume.status().ToString();
+    ASSERT_EQ(WriteCode(**volume, 0, kSize, stamp), Code::kOk);
+  }
+  SnapshotRequest Request(const std::string& name) {
+    SnapshotRequest request;
+    request.roots = {vm_};
+    request.name = name;
+    return request;
+  }
+  SnapshotInfo Create(const SnapshotRequest& request, const Caller& caller = kAlice) {
+    auto created = service_->Create(request, caller);
+    EXPECT_TRUE(created.ok()) << created.status().ToString();
+    return created.ok() ? created->info : SnapshotInfo{};
+  }
+
+  static constexpr uint64_t kSize = 10000;
+  TestMachine machine_;
+  std::unique_ptr<SnapshotService> service_;
+  InodeId vm_;
+  InodeId data_;
+};
+
+TEST_F(SnapshotRightsTest, RollbackDoesNotShowWhatTheCallerMightNotRead) {
+  const InodeId disk = Make(kRootInode, "disk.img", 7, kRoot);
+  SnapshotRequest request = Request("s");
+  request.roots = {disk};
+  const SnapshotInfo info = Create(request, kRoot);
+  Fill(disk, 8);  // emptied of what is nobody's business, and given away
+  AttributeChange change;
+  change.uid = kBob.uid;
+  ASSERT_TRUE(filesystem().SetAttributes(disk, change, kRoot).ok());
+  for (const InodeId what : {info.id, info.members[0].inode}) {
+    EXPECT_EQ(service_->Rollback(what, kBob, kEnough).status().code(), Code::kAccess);
+  }
+  EXPECT_EQ(*ContentOf(filesystem(), "disk.img"), std::string(kSize, 8));
+  EXPECT_TRUE(service_->Rollback(info.id, kRoot, kEnough).ok());
+}
+
+// One's own volumes, and those that all may write, in a directory that lets nobody through.
+TEST_F(SnapshotRightsTest, WhatACallerCannotReachIsLeftAlone) {
+  const InodeId home = MakeDirectory(kRootInode, "home", kBob);
+  const InodeId closed = MakeDirectory(home, "closed", kRoot);
+  Make(closed, "disk.img", 3, kBob);
+  const auto set_mode = [&](InodeId inode, uint32_t mode) {
+    AttributeChange change;
+    change.mode = mode;
+    ASSERT_TRUE(filesystem().SetAttributes(inode, change, kRoot).ok());
+  };
+  set_mode(closed, 0755);
+  SnapshotRequest request = Request("s");
+  request.roots = {home};
+  const SnapshotInfo info = Create(request, kBob);
+  set_mode(closed, 0744);
+  request.name = "t";
+  EXPECT_EQ(service_->Create(request, kBob).status().code(), Code::kAccess);
+  EXPECT_EQ(service_->Rollback(info.id, kBob, kEnough).status().code(), Code::kAccess);
+  CloneRequest clone;
+  clone.source = closed;
+  clone.target_parent = home;
+  clone.target_name = "copy";
+  EXPECT_EQ(service_->Clone(clone, kBob).status().code(), Code::kAccess);
+  ASSERT_TRUE(filesystem().Unlink(closed, "disk.img", kRoot).ok());
+  set_mode(closed, 0766);
+  EXPECT_EQ(service_->Rollback(info.id, kBob, kEnough).status().code(), Code::kAccess);
+  set_mode(closed, 0777);
+  EXPECT_TRUE(service_->Rollback(info.id, kBob, kEnough).ok());
+  EXPECT_TRUE(service_->Create(request, kBob).ok());
+  EXPECT_TRUE(service_->Clone(clone, kBob).ok());
+}
+
+TEST_F(SnapshotRightsTest, NoCloneGetsIntoASnapshotOrANameThatIsNone) {
+  const SnapshotInfo info = Create(Request("s"));
+  const auto code = [&](InodeId parent, const std::string& name) {
+    CloneRequest request;
+    request.source = data_;
+    request.target_parent = parent;
+    request.target_name = name;
+    return service_->Clone(request, kRoot).status().code();
+  };
+  const InodeId folder = *FindPath(filesystem(), ".snapshots/s/vm");
+  for (const InodeId parent : {kSnapshotsInode, info.id, folder}) {
+    EXPECT_NE(code(parent, "x"), Code::kOk);
+  }
+  for (const std::string name : {"", ".", "..", "a/b", ".snapshots"}) {
+    EXPECT_NE(code(kRootInode, name), Code::kOk) << name;
+  }
+  EXPECT_NE(code(kRootInode, std::string(256, 'n')), Code::kOk);
+  EXPECT_NE(code(kRootInode, std::string("a\0b", 3)), Code::kOk);
+  EXPECT_EQ(code(kRootInode, std::string(255, 'n')), Code::kOk);
+  ASSERT_TRUE(machine_.Close().ok());
+  machine_.ExpectNoDamage();
+}
+
+TEST_F(SnapshotRightsTest, WhatIsNestedWithoutEndIsRefused) {
+  InodeId deepest = vm_;
+  std::vector<InodeId> directories;
+  for (int i = 0; i < 20; ++i) {
+    deepest = MakeDirectory(deepest, std::string(255, 'd'), kAlice);
+    directories.push_back(deepest);
+  }
+  Make(deepest, "disk.img", 3, kAlice);
+  EXPECT_EQ(service_->Create(Request("s"), kAlice).status().code(), Code::kNameTooLong);
+  // Not from there, but from the root.
+  SnapshotRequest request = Request("s");
+  request.roots = {directories[10]};
+  EXPECT_EQ(service_->Create(request, kAlice).status().code(), Code::kNameTooLong);
+  CloneRequest clone;
+  clone.source = vm_;
+  clone.target_parent = kRootInode;
+  clone.target_name = "copy";
+  EXPECT_EQ(service_->Clone(clone, kRoot).status().code(), Code::kNameTooLong);
+  EXPECT_TRUE(service_->List()->empty());
+}
+
+}  // namespace
+}  // namespace cairn
