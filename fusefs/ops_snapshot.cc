@@ -49,11 +49,23 @@ Result<SnapshotRequest> TakeRequest(const cairn_ioc_snapshot_create& argument) {
 }
 
 // The name of a snapshot, in the directory that holds them.
-void NoteSnapshotName(const Request& request, const SnapshotInfo& info, Invalidation& changed) {
-  const auto parent = request.filesystem().Parent(info.id);
-  if (!parent.ok()) return;
-  changed.names.push_back({*parent, info.name});
-  changed.attributes.push_back(*parent);
+void NoteSnapshotName(const std::string& name, Invalidation& changed) {
+  changed.names.push_back({kSnapshotsInode, name});
+  changed.attributes.push_back(kSnapshotsInode);
+}
+
+// Rights, and what has which number, may have changed since a request was carried out that is sent
+// again: they are not asked for once more.
+Result<CreateResult> CreateIfReachable(const Request& request, const SnapshotRequest& wanted) {
+  const Caller caller = CallerWithGroups(request);
+  SnapshotService& snapshots = request.edge().snapshots();
+  CAIRN_ASSIGN_OR_RETURN(auto answer, snapshots.FindCreated(wanted, caller));
+  if (answer) return std::move(*answer);
+  // The first one is what the descriptor is of.
+  for (size_t i = 1; i < wanted.roots.size(); ++i) {
+    CAIRN_RETURN_IF_ERROR(CheckReach(request.filesystem(), caller, wanted.roots[i]));
+  }
+  return snapshots.Create(wanted, caller);
 }
 
 }  // namespace
@@ -61,15 +73,11 @@ void NoteSnapshotName(const Request& request, const SnapshotInfo& info, Invalida
 Status IoctlSnapshotCreate(const Request& request, InodeId inode,
                            cairn_ioc_snapshot_create& argument, Invalidation& changed) {
   CAIRN_ASSIGN_OR_RETURN(SnapshotRequest wanted, TakeRequest(argument));
-  const Caller caller = CallerWithGroups(request);
   wanted.roots.push_back(inode);
   for (const uint64_t number : std::span(argument.also, argument.also_count)) {
-    const InodeId also(number);
-    CAIRN_RETURN_IF_ERROR(CheckReach(request.filesystem(), caller, also));
-    wanted.roots.push_back(also);
+    wanted.roots.push_back(InodeId(number));
   }
-  CAIRN_ASSIGN_OR_RETURN(const CreateResult made,
-                         request.edge().snapshots().Create(wanted, caller));
+  CAIRN_ASSIGN_OR_RETURN(const CreateResult made, CreateIfReachable(request, wanted));
   argument.inode = made.info.id.value();
   argument.created_ns = made.info.created_ns;
   argument.members = made.info.member_count;
@@ -77,7 +85,7 @@ Status IoctlSnapshotCreate(const Request& request, InodeId inode,
   argument.existed = made.existed ? 1 : 0;
   // The name that a token stands for may be another one than was asked for.
   PutIoctlText(made.info.name, argument.name);
-  NoteSnapshotName(request, made.info, changed);
+  NoteSnapshotName(made.info.name, changed);
   return Status::Ok();
 }
 
@@ -85,11 +93,15 @@ Status IoctlSnapshotDelete(const Request& request, InodeId inode,
                            cairn_ioc_snapshot_delete& argument, Invalidation& changed) {
   if (argument.flags != 0) return Status(Code::kInvalid, "flags must be 0");
   SnapshotService& snapshots = request.edge().snapshots();
-  CAIRN_ASSIGN_OR_RETURN(const SnapshotInfo info, snapshots.Show(inode));
-  NoteSnapshotName(request, info, changed);
-  const Status deleted = snapshots.Delete(inode, CallerWithGroups(request));
-  if (!deleted.ok()) changed = {};
-  return deleted;
+  const Caller caller = CallerWithGroups(request);
+  CAIRN_ASSIGN_OR_RETURN(auto name, snapshots.FindDeleted(caller));
+  if (!name) {
+    CAIRN_ASSIGN_OR_RETURN(const SnapshotInfo info, snapshots.Show(inode));
+    CAIRN_RETURN_IF_ERROR(snapshots.Delete(inode, caller));
+    name = info.name;
+  }
+  NoteSnapshotName(*name, changed);
+  return Status::Ok();
 }
 
 Status IoctlSnapshotRollback(const Request& request, InodeId inode,
@@ -102,7 +114,7 @@ Status IoctlSnapshotRollback(const Request& request, InodeId inode,
   argument.kept_inode = result.before.id.value();
   PutIoctlText(result.before.name, argument.kept_name);
   changed.contents = std::move(result.changed);
-  NoteSnapshotName(request, result.before, changed);
+  if (!result.before.name.empty()) NoteSnapshotName(result.before.name, changed);
   return Status::Ok();
 }
 

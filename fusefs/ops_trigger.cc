@@ -17,8 +17,7 @@ Status TakeSnapshot(const Request& request, InodeId inode, std::string_view valu
   wanted.exclude_roles = std::move(trigger.exclude_roles);
   CAIRN_ASSIGN_OR_RETURN(const CreateResult made,
                          request.edge().snapshots().Create(wanted, CallerWithGroups(request)));
-  CAIRN_ASSIGN_OR_RETURN(const InodeId parent, request.filesystem().Parent(made.info.id));
-  changed.names.push_back({parent, made.info.name});
+  changed.names.push_back({kSnapshotsInode, made.info.name});
   return Status::Ok();
 }
 
@@ -47,11 +46,10 @@ Status StartClone(const Request& request, InodeId inode, std::string_view value,
   CAIRN_ASSIGN_OR_RETURN(TargetPath path, ParseTargetPath(trigger.to, request.edge().mountpoint()));
   CloneRequest wanted;
   wanted.source = inode;
-  CAIRN_ASSIGN_OR_RETURN(wanted.target_parent, Walk(request, inode, path));
   wanted.target_name = std::move(path.name);
-  __u64 made = 0;
-  __u64 volumes = 0;
-  return MakeClone(request, wanted, made, volumes, changed);
+  return MakeClone(
+             request, std::move(wanted), [&] { return Walk(request, inode, path); }, changed)
+      .status();
 }
 
 }  // namespace

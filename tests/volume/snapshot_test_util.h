@@ -58,7 +58,7 @@ inline Result<std::string> ContentOf(Filesystem& filesystem, const std::string& 
 
 inline Status DeleteSnapshot(Filesystem& filesystem, const std::string& name) {
   CAIRN_ASSIGN_OR_RETURN(const InodeId id, FindPath(filesystem, ".snapshots/" + name));
-  return filesystem.snapshots().Delete(id);
+  return filesystem.snapshots().Delete(id, {});
 }
 
 }  // namespace cairn
