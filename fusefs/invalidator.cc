@@ -70,13 +70,13 @@ void Invalidator::Tell(Invalidation invalidation) {
   if (invalidation.empty()) return;
   const MutexLock lock(mu_);
   if (!running_ || stopping_ || queue_.size() >= kMaxQueued) return;
-  queue_.push_back({std::move(invalidation), 0, {}});
+  queue_.push_back({std::move(invalidation), 0, {}, {}});
   wake_.NotifyOne();
 }
 
 void Invalidator::TellAndAnswer(Invalidation invalidation, uint64_t unique,
-                                std::vector<std::byte> body) {
-  Entry entry{std::move(invalidation), unique, std::move(body)};
+                                std::vector<std::byte> body, std::function<void()> answered) {
+  Entry entry{std::move(invalidation), unique, std::move(body), std::move(answered)};
   {
     const MutexLock lock(mu_);
     if (running_ && !stopping_) {
@@ -127,6 +127,7 @@ void Invalidator::Answer(const Entry& entry) noexcept {
   if (writev(fuse_fd_, parts, 2) < 0 && errno != ENOENT && errno != ENODEV) {
     LogError("answering a request: {}", std::strerror(errno));
   }
+  entry.answered();
 }
 
 }  // namespace cairn

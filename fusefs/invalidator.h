@@ -63,15 +63,18 @@ class Invalidator {
   // Tells the kernel soon. Without an answer that depends on it, it is a hint: under a flood of
   // them, some are dropped.
   void Tell(Invalidation invalidation);
-  // Tells the kernel, then answers the request `unique` with `body`. REQUIRES: the kernel holds no
-  // lock for that request.
-  void TellAndAnswer(Invalidation invalidation, uint64_t unique, std::vector<std::byte> body);
+  // Tells the kernel, then answers the request `unique` with `body`, then calls `answered` (which
+  // does not throw): not before may be forgotten that the request was carried out. REQUIRES: the
+  // kernel holds no lock for that request.
+  void TellAndAnswer(Invalidation invalidation, uint64_t unique, std::vector<std::byte> body,
+                     std::function<void()> answered);
 
  private:
   struct Entry {
     Invalidation invalidation;
     uint64_t unique = 0;  // 0: no answer
     std::vector<std::byte> body;
+    std::function<void()> answered;
   };
 
   void Run() noexcept;

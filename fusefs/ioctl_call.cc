@@ -24,7 +24,11 @@ void AnswerIoctl(const Request& request, int result, const void* argument, size_
   std::memcpy(body.data() + sizeof(out), argument, size);
   const uint64_t unique = request.unique();
   fuse_reply_none(request.handle());  // libfuse lets go of it; the answer comes from elsewhere
-  invalidator->TellAndAnswer(std::move(changed), unique, std::move(body));
+  request.SettleElsewhere();
+  invalidator->TellAndAnswer(std::move(changed), unique, std::move(body),
+                             [&filesystem = request.filesystem(), id = request.caller().request] {
+                               filesystem.SettleRequest(id);
+                             });
 }
 
 Result<std::string> TakeIoctlText(std::string_view what, const char* field, size_t size) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -84,9 +85,11 @@ Status IoctlClone(const Request& request, InodeId inode, cairn_ioc_clone& argume
                   Invalidation& changed);
 Status IoctlDiff(const Request& request, InodeId inode, cairn_ioc_diff& argument,
                  Invalidation& changed);
-// Checks that the caller may come to where the clone is to be, and makes it.
-Status MakeClone(const Request& request, const CloneRequest& wanted, __u64& inode, __u64& volumes,
-                 Invalidation& changed);
+// Checks that the caller may come to where the clone is to be, and makes it. `find_parent` says
+// where that is, unless the request was carried out before.
+Result<CloneResult> MakeClone(const Request& request, CloneRequest wanted,
+                              const std::function<Result<InodeId>()>& find_parent,
+                              Invalidation& changed);
 
 }  // namespace cairn
 

@@ -18,7 +18,10 @@ struct Entry<Operation> {
     try {
       const RequestId id = request.caller().request;
       const Status status = Operation(request, InodeId(inode), args...);
-      if (status.ok()) return request.filesystem().SettleRequest(id);  // answered
+      if (status.ok()) {  // answered, or about to be
+        if (!request.settled_elsewhere()) request.filesystem().SettleRequest(id);
+        return;
+      }
       error = request.edge().Refuse(InodeId(inode), status);
     } catch (const std::exception& exception) {
       error = request.edge().RefuseException(InodeId(inode), exception.what());

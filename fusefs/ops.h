@@ -59,6 +59,9 @@ class Request {
   bool Answer(const Reply& reply) const {
     return fuse_reply_buf(handle_, reinterpret_cast<const char*>(&reply), sizeof(reply)) == 0;
   }
+  // The answer comes from another thread: until then the request may be sent again.
+  void SettleElsewhere() const { settled_elsewhere_ = true; }
+  bool settled_elsewhere() const { return settled_elsewhere_; }
   Status AnswerDone() const { return AnswerError(0); }
   // For errors that need no reason, and those that Status has no code for.
   Status AnswerError(int error) const {
@@ -69,6 +72,7 @@ class Request {
  private:
   const fuse_req_t handle_;
   const SessionContext& context_;
+  mutable bool settled_elsewhere_ = false;
 };
 
 // ops_names.cc

@@ -13,9 +13,15 @@ Status IoctlClone(const Request& request, InodeId inode, cairn_ioc_clone& argume
   if (argument.flags != 0) return Status(Code::kInvalid, "flags must be 0");
   CloneRequest wanted;
   wanted.source = inode;
-  wanted.target_parent = InodeId(argument.parent);
   CAIRN_ASSIGN_OR_RETURN(wanted.target_name, TakeIoctlText("the name", argument.name));
-  return MakeClone(request, wanted, argument.inode, argument.volumes, changed);
+  CAIRN_ASSIGN_OR_RETURN(
+      const CloneResult made,
+      MakeClone(
+          request, std::move(wanted), [&]() -> Result<InodeId> { return InodeId(argument.parent); },
+          changed));
+  argument.inode = made.inode.value();
+  argument.volumes = made.volume_count;
+  return Status::Ok();
 }
 
 Status IoctlDiff(const Request& request, InodeId inode, cairn_ioc_diff& argument,
@@ -49,20 +55,26 @@ Status IoctlDiff(const Request& request, InodeId inode, cairn_ioc_diff& argument
   return Status::Ok();
 }
 
-Status MakeClone(const Request& request, const CloneRequest& wanted, __u64& inode, __u64& volumes,
-                 Invalidation& changed) {
+Result<CloneResult> MakeClone(const Request& request, CloneRequest wanted,
+                              const std::function<Result<InodeId>()>& find_parent,
+                              Invalidation& changed) {
   const Caller caller = CallerWithGroups(request);
   Filesystem& filesystem = request.filesystem();
+  SnapshotService& snapshots = request.edge().snapshots();
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, snapshots.FindCloned(caller));
+  if (answer) {
+    changed.attributes.push_back(answer->parent);
+    return *answer;
+  }
+  CAIRN_ASSIGN_OR_RETURN(wanted.target_parent, find_parent());
   CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem.GetAttributes(wanted.target_parent));
   if (!ModeAllows(caller, parent, kSearch)) {
     return Status(Code::kAccess, "the directory for the clone does not let you in");
   }
   CAIRN_RETURN_IF_ERROR(CheckReach(filesystem, caller, wanted.target_parent));
-  CAIRN_ASSIGN_OR_RETURN(const CloneResult made, request.edge().snapshots().Clone(wanted, caller));
-  inode = made.inode.value();
-  volumes = made.volume_count;
-  changed.attributes.push_back(wanted.target_parent);
-  return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(const CloneResult made, snapshots.Clone(wanted, caller));
+  changed.attributes.push_back(made.parent);
+  return made;
 }
 
 }  // namespace cairn

@@ -48,20 +48,30 @@ Result<SnapshotRequest> TakeRequest(const cairn_ioc_snapshot_create& argument) {
   return wanted;
 }
 
+// Rights, and what has which number, may have changed since a request was carried out that is sent
+// again: they are not asked for once more.
+Result<CreateResult> CreateIfReachable(const Request& request, const SnapshotRequest& wanted) {
+  const Caller caller = CallerWithGroups(request);
+  SnapshotService& snapshots = request.edge().snapshots();
+  CAIRN_ASSIGN_OR_RETURN(auto answer, snapshots.FindCreated(wanted, caller));
+  if (answer) return std::move(*answer);
+  // The first one is what the descriptor is of.
+  for (size_t i = 1; i < wanted.roots.size(); ++i) {
+    CAIRN_RETURN_IF_ERROR(CheckReach(request.filesystem(), caller, wanted.roots[i]));
+  }
+  return snapshots.Create(wanted, caller);
+}
+
 }  // namespace
 
 Status IoctlSnapshotCreate(const Request& request, InodeId inode,
                            cairn_ioc_snapshot_create& argument, Invalidation& changed) {
   CAIRN_ASSIGN_OR_RETURN(SnapshotRequest wanted, TakeRequest(argument));
-  const Caller caller = CallerWithGroups(request);
   wanted.roots.push_back(inode);
   for (const uint64_t number : std::span(argument.also, argument.also_count)) {
-    const InodeId also(number);
-    CAIRN_RETURN_IF_ERROR(CheckReach(request.filesystem(), caller, also));
-    wanted.roots.push_back(also);
+    wanted.roots.push_back(InodeId(number));
   }
-  CAIRN_ASSIGN_OR_RETURN(const CreateResult made,
-                         request.edge().snapshots().Create(wanted, caller));
+  CAIRN_ASSIGN_OR_RETURN(const CreateResult made, CreateIfReachable(request, wanted));
   argument.inode = made.info.id.value();
   argument.created_ns = made.info.created_ns;
   argument.members = made.info.member_count;

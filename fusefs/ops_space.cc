@@ -61,10 +61,11 @@ Status CopyFileRange(const Request& request, InodeId source, off_t source_offset
                      fuse_file_info* /*source_file*/, fuse_ino_t target, off_t target_offset,
                      fuse_file_info* /*target_file*/, size_t length, int flags) {
   if (flags != 0 || source_offset < 0 || target_offset < 0) return request.AnswerError(EINVAL);
-  CAIRN_ASSIGN_OR_RETURN(const uint64_t copied,
-                         request.filesystem().CopyRange(
-                             source, static_cast<uint64_t>(source_offset), InodeId(target),
-                             static_cast<uint64_t>(target_offset), std::min(length, kMaxCopy)));
+  CAIRN_ASSIGN_OR_RETURN(
+      const uint64_t copied,
+      request.filesystem().CopyRange(source, static_cast<uint64_t>(source_offset), InodeId(target),
+                                     static_cast<uint64_t>(target_offset),
+                                     std::min(length, kMaxCopy), request.caller()));
   request.Answer(fuse_write_out{.size = static_cast<uint32_t>(copied), .padding = 0});
   return Status::Ok();
 }

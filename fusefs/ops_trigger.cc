@@ -46,11 +46,10 @@ Status StartClone(const Request& request, InodeId inode, std::string_view value,
   CAIRN_ASSIGN_OR_RETURN(TargetPath path, ParseTargetPath(trigger.to, request.edge().mountpoint()));
   CloneRequest wanted;
   wanted.source = inode;
-  CAIRN_ASSIGN_OR_RETURN(wanted.target_parent, Walk(request, inode, path));
   wanted.target_name = std::move(path.name);
-  __u64 made = 0;
-  __u64 volumes = 0;
-  return MakeClone(request, wanted, made, volumes, changed);
+  return MakeClone(
+             request, std::move(wanted), [&] { return Walk(request, inode, path); }, changed)
+      .status();
 }
 
 }  // namespace

@@ -10,38 +10,13 @@
 #include <set>
 
 #include "snapshot/members.h"
+#include "snapshot/request_check.h"
 #include "src/base/mutex.h"
 #include "src/volume/policy.h"
 #include "src/volume/snapshot_ops.h"
 
 namespace cairn {
 namespace {
-
-constexpr size_t kMaxTextBytes = 4096;
-constexpr size_t kMaxTags = 64;
-
-Status CheckName(std::string_view name) {
-  const bool good = !name.empty() && name.size() <= kMaxNameBytes && name != "." && name != ".." &&
-                    name.find('/') == std::string_view::npos &&
-                    name.find('\0') == std::string_view::npos;
-  return good ? Status::Ok()
-              : Status(Code::kInvalid, "a snapshot's name has 1 to 255 bytes and no '/'");
-}
-
-Status CheckTexts(const SnapshotRequest& request) {
-  if (request.token.size() > kMaxTokenBytes) {
-    return Status(Code::kInvalid, "a request's token has at most 255 bytes");
-  }
-  if (request.description.size() > kMaxTextBytes || request.tags.size() > kMaxTags) {
-    return Status(Code::kInvalid, "a snapshot has at most 64 tags and 4096 bytes of description");
-  }
-  for (const auto& [tag, value] : request.tags) {
-    if (tag.empty() || tag.size() > kMaxNameBytes || value.size() > kMaxTextBytes) {
-      return Status(Code::kInvalid, "a tag is KEY=VALUE, with a key of 1 to 255 bytes");
-    }
-  }
-  return Status::Ok();
-}
 
 SnapshotInfo ToInfo(InodeId id, const GroupRecord& record) {
   SnapshotInfo info;
@@ -68,6 +43,8 @@ class SnapshotService::Impl {
   explicit Impl(Filesystem& filesystem) : filesystem_(filesystem) {}
 
   Result<CreateResult> Create(const SnapshotRequest& request, const Caller& caller);
+  Result<std::optional<CreateResult>> FindCreated(const SnapshotRequest& request,
+                                                  const Caller& caller);
   Result<std::vector<SnapshotInfo>> List();
   Result<SnapshotInfo> Show(InodeId id);
   Result<InodeId> SnapshotOf(InodeId inode);
@@ -75,6 +52,7 @@ class SnapshotService::Impl {
   Result<RollbackResult> Rollback(InodeId what, const Caller& caller,
                                   std::chrono::milliseconds deadline);
   Result<CloneResult> Clone(const CloneRequest& request, const Caller& caller);
+  Result<std::optional<CloneResult>> FindCloned(const Caller& caller);
   Status CheckReadable(InodeId inode, const Caller& caller);
   SnapshotOps& ops() { return filesystem_.snapshots(); }
 
@@ -93,6 +71,12 @@ class SnapshotService::Impl {
     bool name_busy_ = false;
   };
 
+  // What is done is answered without an error: what can no longer be read of the snapshot, since
+  // somebody has deleted it for example, is as `known`.
+  SnapshotInfo ShowOr(const SnapshotInfo& known);
+  CreateResult Describe(const SnapshotOps::Created& created, const SnapshotRequest& request,
+                        const Caller& caller);
+  RollbackResult Describe(SnapshotOps::RolledBack done);
   Result<std::optional<CreateResult>> FindByToken(const SnapshotRequest& request,
                                                   const Caller& caller);
   Result<std::vector<SnapshotOps::Member>> FindMembers(const SnapshotRequest& request,
@@ -201,9 +185,36 @@ Result<std::optional<CreateResult>> SnapshotService::Impl::FindByToken(
   return Maybe(std::move(result));
 }
 
+SnapshotInfo SnapshotService::Impl::ShowOr(const SnapshotInfo& known) {
+  auto shown = Show(known.id);
+  return shown.ok() ? std::move(*shown) : known;
+}
+
+CreateResult SnapshotService::Impl::Describe(const SnapshotOps::Created& created,
+                                             const SnapshotRequest& request, const Caller& caller) {
+  SnapshotInfo known;
+  known.id = created.id;
+  known.name = request.name;
+  known.created_ns = created.created_ns;
+  known.description = request.description;
+  known.tags = request.tags;
+  known.uid = caller.uid;
+  known.gid = caller.gid;
+  known.member_count = created.member_count;
+  return {ShowOr(known), /*existed=*/false, created.held};
+}
+
+Result<std::optional<CreateResult>> SnapshotService::Impl::FindCreated(
+    const SnapshotRequest& request, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto created, ops().FindCreated(caller));
+  if (!created) return std::optional<CreateResult>();
+  return std::optional(Describe(*created, request, caller));
+}
+
 Result<CreateResult> SnapshotService::Impl::Create(const SnapshotRequest& request,
                                                    const Caller& caller) {
-  CAIRN_RETURN_IF_ERROR(CheckName(request.name));
+  CAIRN_ASSIGN_OR_RETURN(auto answer, FindCreated(request, caller));
+  if (answer) return std::move(*answer);
   CAIRN_RETURN_IF_ERROR(CheckTexts(request));
   const Running running(*this, request.name, request.token);
   CAIRN_ASSIGN_OR_RETURN(auto existing, FindByToken(request, caller));
@@ -221,12 +232,10 @@ Result<CreateResult> SnapshotService::Impl::Create(const SnapshotRequest& reques
   group.record.description = request.description;
   group.record.tags = request.tags;
   group.deadline = request.deadline;
+  group.caller = caller;
   CAIRN_ASSIGN_OR_RETURN(group.members, FindMembers(request, caller));
   CAIRN_ASSIGN_OR_RETURN(const SnapshotOps::Created created, ops().Create(group));
-  CreateResult result;
-  CAIRN_ASSIGN_OR_RETURN(result.info, Show(created.id));
-  result.held = created.held;
-  return result;
+  return Describe(created, request, caller);
 }
 
 Result<std::vector<SnapshotInfo>> SnapshotService::Impl::List() {
@@ -265,12 +274,14 @@ Result<InodeId> SnapshotService::Impl::SnapshotOf(InodeId inode) {
 }
 
 Status SnapshotService::Impl::Delete(InodeId id, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const bool done, ops().WasDeleted(caller));
+  if (done) return Status::Ok();
   CAIRN_ASSIGN_OR_RETURN(const GroupRecord record, ops().Get(id));
   if (caller.uid != 0 && caller.uid != record.uid) {
     return Status(Code::kPermission,
                   "snapshot '" + record.name + "' may be deleted by who made it, or root");
   }
-  return ops().Delete(id);
+  return ops().Delete(id, caller);
 }
 
 Status SnapshotService::Impl::CheckMayMake(const std::string& path, InodeId member,
@@ -339,8 +350,22 @@ Result<std::string> SnapshotService::Impl::FreeNameBefore(const std::string& nam
   }
 }
 
+RollbackResult SnapshotService::Impl::Describe(SnapshotOps::RolledBack done) {
+  RollbackResult result;
+  result.changed = std::move(done.changed);
+  if (done.before == InodeId(0)) return result;
+  SnapshotInfo known;
+  known.id = done.before;
+  known.name = std::move(done.before_name);
+  known.member_count = done.overwritten;
+  result.before = ShowOr(known);
+  return result;
+}
+
 Result<RollbackResult> SnapshotService::Impl::Rollback(InodeId what, const Caller& caller,
                                                        std::chrono::milliseconds deadline) {
+  CAIRN_ASSIGN_OR_RETURN(auto answer, ops().FindRolledBack(caller));
+  if (answer) return Describe(std::move(*answer));
   CAIRN_ASSIGN_OR_RETURN(const InodeId group, SnapshotOf(what));
   CAIRN_ASSIGN_OR_RETURN(const GroupRecord record, ops().Get(group));
   CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all, FindBelow(filesystem_, what, caller));
@@ -368,13 +393,9 @@ Result<RollbackResult> SnapshotService::Impl::Rollback(InodeId what, const Calle
   rollback.before.description = "what the rollback to " + record.name + " overwrote";
   rollback.before.tags["rollback-to"] = record.name;
   rollback.deadline = deadline;
+  rollback.caller = caller;
   CAIRN_ASSIGN_OR_RETURN(SnapshotOps::RolledBack done, ops().Rollback(rollback));
-  RollbackResult result;
-  result.changed = std::move(done.changed);
-  if (done.before != InodeId(0)) {
-    CAIRN_ASSIGN_OR_RETURN(result.before, Show(done.before));
-  }
-  return result;
+  return Describe(std::move(done));
 }
 
 Status SnapshotService::Impl::CheckReadable(InodeId inode, const Caller& caller) {
@@ -383,8 +404,16 @@ Status SnapshotService::Impl::CheckReadable(InodeId inode, const Caller& caller)
   return Status(Code::kAccess, "you may not read it");
 }
 
+Result<std::optional<CloneResult>> SnapshotService::Impl::FindCloned(const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto cloned, ops().FindCloned(caller));
+  if (!cloned) return std::optional<CloneResult>();
+  return std::optional(CloneResult{cloned->inode, cloned->parent, cloned->volume_count});
+}
+
 Result<CloneResult> SnapshotService::Impl::Clone(const CloneRequest& request,
                                                  const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(auto answer, FindCloned(caller));
+  if (answer) return *answer;
   if (request.source == kRootInode || request.source == kSnapshotsInode) {
     return Status(Code::kInvalid, "clone a volume, a snapshot, or a directory below the root");
   }
@@ -397,6 +426,7 @@ Result<CloneResult> SnapshotService::Impl::Clone(const CloneRequest& request,
   clone.parent = request.target_parent;
   clone.name = request.target_name;
   clone.deadline = request.deadline;
+  clone.caller = caller;
   if (caller.uid != 0) clone.owner = SnapshotOps::Owner{caller.uid, caller.gid};
   const auto taken = filesystem_.Lookup(request.target_parent, request.target_name);
   if (taken.ok()) return Status(Code::kExists, request.target_name);
@@ -413,6 +443,7 @@ Result<CloneResult> SnapshotService::Impl::Clone(const CloneRequest& request,
   if (clone.files.empty()) return Status(Code::kInvalid, "there is no volume in it");
   CloneResult result;
   CAIRN_ASSIGN_OR_RETURN(result.inode, ops().Clone(clone));
+  result.parent = request.target_parent;
   result.volume_count = clone.files.size();
   return result;
 }
@@ -423,6 +454,11 @@ SnapshotService::~SnapshotService() = default;
 
 Result<CreateResult> SnapshotService::Create(const SnapshotRequest& request, const Caller& caller) {
   return impl_->Create(request, caller);
+}
+
+Result<std::optional<CreateResult>> SnapshotService::FindCreated(const SnapshotRequest& request,
+                                                                 const Caller& caller) {
+  return impl_->FindCreated(request, caller);
 }
 
 Result<std::vector<SnapshotInfo>> SnapshotService::List() { return impl_->List(); }
@@ -452,6 +488,10 @@ Result<RollbackResult> SnapshotService::Rollback(InodeId what, const Caller& cal
 
 Result<CloneResult> SnapshotService::Clone(const CloneRequest& request, const Caller& caller) {
   return impl_->Clone(request, caller);
+}
+
+Result<std::optional<CloneResult>> SnapshotService::FindCloned(const Caller& caller) {
+  return impl_->FindCloned(caller);
 }
 
 Result<DiffPage> SnapshotService::Diff(InodeId from, InodeId to, uint64_t offset, size_t most,

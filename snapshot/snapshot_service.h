@@ -10,6 +10,11 @@
 // this class: Filesystem::Lookup and its kin do. A kernel that may have cached that a name does
 // not exist (or exists) is to be told of `.snapshots/NAME` after Create, Delete and Rollback.
 //
+// A request that is sent again to another server after it was carried out (Caller::resent) gets the
+// answer that it would have got, whatever others have done since. A caller who checks something of
+// its own first asks with FindCreated or FindCloned before that; for a request that is
+// not known all give none, and cost nothing for a new one.
+//
 // Errors of all calls: kReadOnly (the mount is), kNoSpace, kIo, kCorrupt. The Status says in one
 // sentence what to do.
 #ifndef CAIRN_SNAPSHOT_SNAPSHOT_SERVICE_H_
@@ -19,6 +24,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,7 +70,7 @@ struct SnapshotInfo {
   uint32_t uid = 0;  // who asked for it
   uint32_t gid = 0;
   uint64_t member_count = 0;
-  // Only from Create, Show and Rollback; by path.
+  // Only from Create, Show and Rollback, as long as the snapshot is there; by path.
   std::vector<SnapshotMember> members;
 };
 
@@ -94,7 +100,8 @@ struct CloneRequest {
 };
 
 struct CloneResult {
-  InodeId inode;  // of the new volume or directory
+  InodeId inode;   // of the new volume or directory
+  InodeId parent;  // the directory that it was made in
   uint64_t volume_count = 0;
 };
 
@@ -109,6 +116,8 @@ class SnapshotService {
   // for the same name runs), kDeadline (I/O that did not end; goes on unharmed), kReadOnly (a
   // member takes no writes until the next mount). In all these cases nothing was made.
   Result<CreateResult> Create(const SnapshotRequest& request, const Caller& caller);
+  Result<std::optional<CreateResult>> FindCreated(const SnapshotRequest& request,
+                                                  const Caller& caller);
 
   // All of them, oldest first, without members.
   Result<std::vector<SnapshotInfo>> List();
@@ -134,6 +143,7 @@ class SnapshotService {
   // kExists, kNotFound, kAccess (the caller may not read a source or write target_parent), kInvalid
   // (no volume in it), kDeadline. Owner of what is made: the caller, or for root the source's.
   Result<CloneResult> Clone(const CloneRequest& request, const Caller& caller);
+  Result<std::optional<CloneResult>> FindCloned(const Caller& caller);
 
   // Which bytes of `to` are not those of `from`, from byte `offset` on, at most `most` ranges
   // (>= 1). Both are volumes or members that descend from one volume, else kInvalid. Reads no

@@ -261,7 +261,10 @@ void Filesystem::ReleaseVolume(InodeId inode, HandleId handle) {
 void Filesystem::SettleRequest(RequestId request) { state_->requests.Settle(request); }
 
 Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, InodeId target,
-                                       uint64_t target_offset, uint64_t length) {
+                                       uint64_t target_offset, uint64_t length,
+                                       const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, state_->snapshots.FindClonedRange(caller));
+  if (answer) return *answer;
   CAIRN_ASSIGN_OR_RETURN(const auto from, FindVolume(source));
   CAIRN_ASSIGN_OR_RETURN(const auto to, FindVolume(target));
   if (source_offset >= from->size()) return uint64_t{0};
@@ -272,7 +275,8 @@ Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, I
   uint64_t done = 0;
   if (source_offset == target_offset && length >= kLeastClone) {
     CAIRN_ASSIGN_OR_RETURN(
-        done, state_->snapshots.CloneRange(source, target, source_offset, length, kCloneDeadline));
+        done, state_->snapshots.CloneRange(source, target, {source_offset, length}, kCloneDeadline,
+                                           caller));
     if (done > 0) return done;
   }
   std::vector<std::byte> buffer(std::min(length, kCopyStep));

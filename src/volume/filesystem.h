@@ -128,7 +128,7 @@ class Filesystem {
   // Copies like copy_file_range(2): returns how many bytes, short at the source's end; kInvalid
   // when the ranges overlap within one volume.
   Result<uint64_t> CopyRange(InodeId source, uint64_t source_offset, InodeId target,
-                             uint64_t target_offset, uint64_t length);
+                             uint64_t target_offset, uint64_t length, const Caller& caller);
   // Makes everything that was acknowledged durable, on all volumes.
   Status SyncAll();
   // Gives checksums to all written blocks of loaded volumes that have none yet, as far as that can

@@ -30,7 +30,8 @@ void RequestLog::Enter(IndexBatch& batch, const Caller& caller, std::string_view
 }
 
 void RequestLog::Settle(RequestId request) {
-  // Only the thread that serves the request entered it, so it sees its own entry here.
+  // Who settles a request is the thread that entered it, or was handed it by that one, so it sees
+  // the entry here.
   if (entered_count_.load(std::memory_order_acquire) == 0) return;
   MutexLock lock(mu_);
   if (entered_.erase(request) == 0) return;

@@ -53,7 +53,8 @@ class RequestLog {
   // The size of entered_, to be read without the lock.
   std::atomic<size_t> entered_count_{0};
   Mutex mu_;
-  // In work, or not settled for another reason; at most one for each thread that serves.
+  // In work, or not settled for another reason; at most one for each thread that serves,
+  // and those whose answers wait for another thread.
   std::unordered_set<RequestId> entered_ CAIRN_GUARDED_BY(mu_);
   std::vector<RequestId> settled_ CAIRN_GUARDED_BY(mu_);
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "src/volume/request_log.h"
 #include "src/volume/snapshot_ops.h"
 
 namespace cairn {
@@ -68,18 +69,22 @@ Result<std::pair<BranchId, BranchRecord>> SnapshotOps::AddBranch(const Source& s
   return std::pair(branch, record);
 }
 
-Status SnapshotOps::CommitViews(const std::vector<Member>& snapshots, const IndexBatch& batch) {
+Status SnapshotOps::CommitViews(const std::vector<Member>& snapshots, IndexBatch& batch,
+                                const Caller& caller, std::string_view answer) {
   return parts_.context.views->Change([&]() -> Status {
     // Deleted meanwhile, their blocks may be going already.
     for (const Member& member : snapshots) {
       CAIRN_RETURN_IF_ERROR(
           index().GetInode(member.inode).status().WithPrefix("the snapshot was deleted"));
     }
+    parts_.context.requests->Enter(batch, caller, answer);
     return index().Commit(batch);
   });
 }
 
 Result<InodeId> SnapshotOps::Clone(const NewClone& clone) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, FindCloned(clone.caller));
+  if (answer) return answer->inode;
   CAIRN_RETURN_IF_ERROR(RequireSpace());
   std::vector<InodeId> live;
   std::vector<Member> snapshots;
@@ -137,8 +142,10 @@ Result<InodeId> SnapshotOps::Clone(const NewClone& clone) {
     record.epoch = Epoch(0);
     CAIRN_RETURN_IF_ERROR(add(file, record, inode, source.xattrs_of));
   }
-  CAIRN_RETURN_IF_ERROR(parts_.names.CommitEntries({{clone.parent, clone.name, top}}, batch,
-                                                   [&] { return CommitViews(snapshots, batch); }));
+  const std::string done = Encode(Cloned{top, clone.parent, clone.files.size()});
+  CAIRN_RETURN_IF_ERROR(parts_.names.CommitEntries({{clone.parent, clone.name, top}}, batch, [&] {
+    return CommitViews(snapshots, batch, clone.caller, done);
+  }));
   cut.Keep();
   return top;
 }
@@ -237,6 +244,8 @@ Status SnapshotOps::AddMissing(const RollbackItem& item, const Source& source, T
 
 Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollback)
     CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+  CAIRN_ASSIGN_OR_RETURN(auto answer, FindRolledBack(rollback.caller));
+  if (answer) return std::move(*answer);
   CAIRN_RETURN_IF_ERROR(RequireSpace());
   std::vector<InodeId> live;
   std::vector<Member> overwritten;
@@ -260,6 +269,8 @@ Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollbac
   RolledBack result;
   if (!live.empty()) {
     CAIRN_ASSIGN_OR_RETURN(result.before, AddGroup(rollback.before, overwritten, cut, batch));
+    result.before_name = rollback.before.name;
+    result.overwritten = overwritten.size();
   }
   std::map<InodeId, DiskVolume::Replacement> replacements;
   std::vector<Namespace::NewEntry> entries;
@@ -273,9 +284,12 @@ Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollbac
       CAIRN_ASSIGN_OR_RETURN(replacements[item.volume], Replace(source, item.volume, batch));
     }
   }
+  for (const auto& [inode, volume] : cut.volumes()) result.changed.push_back(inode);
+  for (const Namespace::NewEntry& entry : entries) result.changed.push_back(entry.parent);
+  const std::string done = Encode(result);
   const Status committed = parts_.names.CommitEntries(entries, batch, [&] {
     return CommitSwitches(cut.volumes(), replacements, batch,
-                          [&] { return CommitViews(snapshots, batch); });
+                          [&] { return CommitViews(snapshots, batch, rollback.caller, done); });
   });
   if (!committed.ok()) {
     // What the index refused for good may be durable all the same.
@@ -287,9 +301,7 @@ Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollbac
   cut.Keep();
   for (const auto& [inode, volume] : cut.volumes()) {
     volume->Switch(std::move(replacements.at(inode)));
-    result.changed.push_back(inode);
   }
-  for (const Namespace::NewEntry& entry : entries) result.changed.push_back(entry.parent);
   return result;
 }
 
@@ -317,9 +329,12 @@ Result<bool> SnapshotOps::StillShows(InodeId source, BranchId branch, Epoch epoc
   return volume->ShowsEndOf(branch, epoch);
 }
 
-Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_inode,
-                                         uint64_t offset, uint64_t length,
-                                         std::chrono::milliseconds deadline) {
+Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_inode, Range range,
+                                         std::chrono::milliseconds deadline, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, FindClonedRange(caller));
+  if (answer) return *answer;
+  const uint64_t offset = range.offset;
+  uint64_t length = range.length;
   if (source_inode == target_inode || !RequireSpace().ok()) return uint64_t{0};
   CAIRN_ASSIGN_OR_RETURN(const auto target, parts_.table.Find(target_inode));
   if (target->is_snapshot() || target->size() != offset || offset % kBlockSize != 0) {
@@ -352,7 +367,7 @@ Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_in
   if (offset + length < source.record.size) length -= length % kBlockSize;
   if (length == 0) return uint64_t{0};
   CAIRN_ASSIGN_OR_RETURN(const uint64_t done, CloneToEnd(source, source_inode, target_inode,
-                                                         {offset, length}, deadline));
+                                                         {offset, length}, deadline, caller));
   if (done > 0) source_cut.Keep();
   return done;
 }
@@ -380,9 +395,10 @@ Result<bool> SnapshotOps::CanMoveEnd(const Source& source, const DiskVolume::Rep
 }
 
 // REQUIRES: the volume ended at range.offset a moment ago.
-Result<uint64_t> SnapshotOps::CloneToEnd(
-    const Source& source, InodeId source_inode, InodeId target_inode, const Range& range,
-    std::chrono::milliseconds deadline) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
+Result<uint64_t> SnapshotOps::CloneToEnd(const Source& source, InodeId source_inode,
+                                         InodeId target_inode, const Range& range,
+                                         std::chrono::milliseconds deadline,
+                                         const Caller& caller) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   GroupCut target(parts_.context, parts_.table);
   CAIRN_RETURN_IF_ERROR(target.Load({target_inode}));
   if (!target.Close(deadline).ok()) return uint64_t{0};
@@ -413,7 +429,10 @@ Result<uint64_t> SnapshotOps::CloneToEnd(
   CAIRN_ASSIGN_OR_RETURN(replacement.known_sizes,
                          ExtentSet::ReadKnownSizes(index(), replacement.lineage));
   batch.PutBranch(replacement.branch, replacement.record);
-  const auto commit = [&] { return index().Commit(batch); };
+  const auto commit = [&] {
+    parts_.context.requests->Enter(batch, caller, EncodeU64(range.length));
+    return index().Commit(batch);
+  };
   const Status committed = CommitSwitches(target.volumes(), replacements, batch, [&]() -> Status {
     // The branch itself keeps its parent.
     if (range.offset != 0) return commit();

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "src/base/log.h"
+#include "src/volume/request_log.h"
 
 namespace cairn {
 namespace {
@@ -131,6 +132,8 @@ Result<InodeId> SnapshotOps::AddGroup(const GroupRecord& record, const std::vect
 }
 
 Result<SnapshotOps::Created> SnapshotOps::Create(const NewGroup& group) {
+  CAIRN_ASSIGN_OR_RETURN(const auto answer, FindCreated(group.caller));
+  if (answer) return *answer;
   CAIRN_RETURN_IF_ERROR(RequireSpace());
   std::vector<InodeId> volumes;
   for (const Member& member : group.members) volumes.push_back(member.inode);
@@ -144,9 +147,11 @@ Result<SnapshotOps::Created> SnapshotOps::Create(const NewGroup& group) {
   IndexBatch batch;
   MutexLock lock(names_mu_);
   CAIRN_ASSIGN_OR_RETURN(const InodeId id, AddGroup(group.record, group.members, cut, batch));
+  const Created created{id, cut.cut_ns(), group.members.size(), cut.held()};
+  parts_.context.requests->Enter(batch, group.caller, Encode(created));
   CAIRN_RETURN_IF_ERROR(parts_.context.views->Change([&] { return index().Commit(batch); }));
   cut.Keep();
-  return Created{id, cut.cut_ns(), cut.held()};
+  return created;
 }
 
 Result<InodeId> SnapshotOps::VolumeOf(InodeId member) {
@@ -175,33 +180,33 @@ Status SnapshotOps::Collect(InodeId directory, std::vector<InodeId>& files,
   return Status::Ok();
 }
 
-Status SnapshotOps::Delete(InodeId id) {
+Status SnapshotOps::Delete(InodeId id, const Caller& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const bool done, WasDeleted(caller));
+  if (done) return Status::Ok();
   if (parts_.context.read_only) return Status(Code::kReadOnly, "the mount is read-only");
   MutexLock lock(names_mu_);
-  CAIRN_ASSIGN_OR_RETURN(const GroupRecord group, index().GetGroup(id));
-  std::vector<InodeId> files;
-  std::vector<InodeId> directories{id};
-  CAIRN_RETURN_IF_ERROR(Collect(id, files, directories));
+  Doomed doomed{id, {}, {}, {id}};
+  CAIRN_ASSIGN_OR_RETURN(doomed.group, index().GetGroup(id));
+  CAIRN_RETURN_IF_ERROR(Collect(id, doomed.files, doomed.directories));
+  const std::vector<InodeId>& files = doomed.files;
   // From here on nobody opens them.
   size_t claimed = 0;
   while (claimed < files.size() && parts_.table.ClaimIdle(files[claimed])) ++claimed;
   if (claimed < files.size()) {
     for (size_t i = 0; i < claimed; ++i) parts_.table.Unclaim(files[i]);
-    return Status(Code::kBusy, "a file of snapshot '" + group.name + "' is in use");
+    return Status(Code::kBusy, "a file of snapshot '" + doomed.group.name + "' is in use");
   }
   // And nobody reads any more what may be given back once the batch is in the index. If it does not
   // get there, they are loaded anew.
   for (const InodeId file : files) {
     if (const auto volume = parts_.table.FindLoaded(file)) volume->Retire();
   }
-  const Status status = DeleteTree(id, group, files, directories);
+  const Status status = DeleteTree(doomed, caller);
   for (const InodeId file : files) parts_.table.Drop(file);
   return status;
 }
 
-Status SnapshotOps::DeleteTree(InodeId id, const GroupRecord& group,
-                               const std::vector<InodeId>& files,
-                               const std::vector<InodeId>& directories) {
+Status SnapshotOps::DeleteTree(const Doomed& doomed, const Caller& caller) {
   IndexBatch batch;
   std::vector<BranchId> branches;
   const auto add = [&](InodeId inode, const InodeRecord& record) -> Status {
@@ -218,20 +223,21 @@ Status SnapshotOps::DeleteTree(InodeId id, const GroupRecord& group,
       return true;
     });
   };
-  for (const InodeId file : files) {
+  for (const InodeId file : doomed.files) {
     CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, index().GetInode(file));
     CAIRN_RETURN_IF_ERROR(add(file, record));
     batch.DeleteView({record.branch, record.epoch, file.value(), ViewKind::kSnapshot});
     batch.PutClean(record.branch);
     branches.push_back(record.branch);
   }
-  for (const InodeId directory : directories) {
+  for (const InodeId directory : doomed.directories) {
     CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, index().GetInode(directory));
     CAIRN_RETURN_IF_ERROR(add(directory, record));
   }
-  batch.DeleteGroup(id);
-  if (!group.token.empty()) batch.DeleteToken(group.token);
+  batch.DeleteGroup(doomed.id);
+  if (!doomed.group.token.empty()) batch.DeleteToken(doomed.group.token);
   CAIRN_RETURN_IF_ERROR(TouchSnapshots(batch));
+  parts_.context.requests->Enter(batch, caller);
   CAIRN_RETURN_IF_ERROR(parts_.context.views->Change([&] { return index().Commit(batch); }));
   for (const BranchId branch : branches) parts_.context.reclaim_soon(branch);
   return Status::Ok();

@@ -6,6 +6,10 @@
 //
 // Errors of all calls: kReadOnly, kNoSpace, kIo, kCorrupt; kDeadline where gates are closed; kStale
 // when a volume went away meanwhile.
+//
+// A verb commits the record of its caller's request with its effect (request_log.h), and answers a
+// request that is sent again from that. Who checks anything before the verb asks with Find...
+// first: what is checked may have changed since the request was carried out.
 #ifndef CAIRN_SRC_VOLUME_SNAPSHOT_OPS_H_
 #define CAIRN_SRC_VOLUME_SNAPSHOT_OPS_H_
 
@@ -19,6 +23,7 @@
 
 #include "src/base/mutex.h"
 #include "src/base/result.h"
+#include "src/volume/attributes.h"
 #include "src/volume/group_cut.h"
 #include "src/volume/namespace.h"
 #include "src/volume/snapshot_types.h"
@@ -49,16 +54,21 @@ class SnapshotOps {
     GroupRecord record;           // created_ns and member_count are filled in
     std::vector<Member> members;  // volumes, and where they are below the root
     std::chrono::milliseconds deadline{0};
+    Caller caller = {};
   };
   struct Created {
     InodeId id;
     int64_t created_ns = 0;
+    uint64_t member_count = 0;
     std::chrono::nanoseconds held{0};
   };
   // kExists: the name or the token.
   Result<Created> Create(const NewGroup& group);
+  Result<std::optional<Created>> FindCreated(const Caller& caller);
   // kNotFound; kBusy: a member is open.
-  Status Delete(InodeId id);
+  Status Delete(InodeId id, const Caller& caller);
+  // Whether this is a deletion that is sent again and was carried out.
+  Result<bool> WasDeleted(const Caller& caller);
   Result<GroupRecord> Get(InodeId id) { return index().GetGroup(id); }
   Result<InodeId> FindToken(std::string_view token) { return index().FindToken(token); }
   Status ForEach(const std::function<bool(InodeId, const GroupRecord&)>& sink) {
@@ -82,14 +92,26 @@ class SnapshotOps {
     std::string name;
     std::optional<Owner> owner;  // none: as the sources'
     std::chrono::milliseconds deadline{0};
+    Caller caller = {};
+  };
+  struct Cloned {
+    InodeId inode;
+    InodeId parent;
+    uint64_t volume_count = 0;
   };
   // kExists, kNotFound.
   Result<InodeId> Clone(const NewClone& clone);
+  Result<std::optional<Cloned>> FindCloned(const Caller& caller);
   // Lets the volume `target`, which ends at `offset`, show at [offset, +length) what `source` shows
   // there now. Returns how much of that was done, from its beginning on; 0: nothing was, and the
   // caller has to copy bytes.
-  Result<uint64_t> CloneRange(InodeId source, InodeId target, uint64_t offset, uint64_t length,
-                              std::chrono::milliseconds deadline);
+  struct Range {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+  };
+  Result<uint64_t> CloneRange(InodeId source, InodeId target, Range range,
+                              std::chrono::milliseconds deadline, const Caller& caller);
+  Result<std::optional<uint64_t>> FindClonedRange(const Caller& caller);
 
   // --- Rollback.
   struct RollbackItem {
@@ -101,13 +123,17 @@ class SnapshotOps {
     std::vector<RollbackItem> items;
     GroupRecord before;  // the snapshot of what is overwritten
     std::chrono::milliseconds deadline{0};
+    Caller caller = {};
   };
   struct RolledBack {
     InodeId before;                // 0 when nothing was overwritten
+    std::string before_name;       // "" when nothing was
+    uint64_t overwritten = 0;      // volumes
     std::vector<InodeId> changed;  // volumes, and directories in which something was made
   };
   // kExists: something else has the place of a volume that is to be made.
   Result<RolledBack> Rollback(const NewRollback& rollback);
+  Result<std::optional<RolledBack>> FindRolledBack(const Caller& caller);
 
   // --- From the index alone. snapshot_diff.cc.
   Result<DiffPage> Diff(InodeId from, InodeId to, uint64_t offset, size_t most);
@@ -140,14 +166,24 @@ class SnapshotOps {
   Status TouchSnapshots(IndexBatch& batch);
   // All below a directory of a snapshot.
   Status Collect(InodeId directory, std::vector<InodeId>& files, std::vector<InodeId>& directories);
-  Status DeleteTree(InodeId id, const GroupRecord& group, const std::vector<InodeId>& files,
-                    const std::vector<InodeId>& directories);
+  struct Doomed {
+    InodeId id;
+    GroupRecord group;
+    std::vector<InodeId> files;
+    std::vector<InodeId> directories;
+  };
+  Status DeleteTree(const Doomed& doomed, const Caller& caller);
   // A branch for `inode` that shows what the source does.
   Result<std::pair<BranchId, BranchRecord>> AddBranch(const Source& source, InodeId inode,
                                                       IndexBatch& batch);
   Result<Source> SourceOf(InodeId inode, const GroupCut& cut);
-  // Commits what refers to the sources, if they are still there.
-  Status CommitViews(const std::vector<Member>& snapshots, const IndexBatch& batch);
+  // Commits what refers to the sources, if they are still there, with the record of the request.
+  Status CommitViews(const std::vector<Member>& snapshots, IndexBatch& batch, const Caller& caller,
+                     std::string_view answer);
+  // What a record holds of an answer (FORMAT.md). snapshot_answers.cc.
+  static std::string Encode(const Created& created);
+  static std::string Encode(const Cloned& cloned);
+  static std::string Encode(const RolledBack& done);
   Result<DiskVolume::Replacement> Replace(const Source& source, InodeId inode, IndexBatch& batch);
   Status CommitSwitches(const std::map<InodeId, std::shared_ptr<DiskVolume>>& volumes,
                         const std::map<InodeId, DiskVolume::Replacement>& replacements,
@@ -156,14 +192,11 @@ class SnapshotOps {
                     std::vector<Namespace::NewEntry>& entries, IndexBatch& batch);
   Result<Source> CutForCopy(InodeId inode, GroupCut& cut, std::chrono::milliseconds deadline);
   Result<bool> StillShows(InodeId source, BranchId branch, Epoch epoch);
-  struct Range {
-    uint64_t offset = 0;
-    uint64_t length = 0;
-  };
   Result<bool> CanMoveEnd(const Source& source, const DiskVolume::Replacement& target,
                           uint64_t offset);
   Result<uint64_t> CloneToEnd(const Source& source, InodeId source_inode, InodeId target_inode,
-                              const Range& range, std::chrono::milliseconds deadline);
+                              const Range& range, std::chrono::milliseconds deadline,
+                              const Caller& caller);
   Result<Lineage> LineageOf(InodeId inode, InodeRecord& record);
 
   const Parts parts_;

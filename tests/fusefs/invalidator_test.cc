@@ -66,7 +66,7 @@ TEST_F(InvalidatorTest, TellsTheKernelBeforeItAnswers) {
   changed.contents = {InodeId(70)};
   changed.attributes = {InodeId(71)};
   const uint64_t unique = protocol::kUniqueResend | 12;
-  invalidator.TellAndAnswer(changed, unique, Bytes("answer"));
+  invalidator.TellAndAnswer(changed, unique, Bytes("answer"), [] {});
 
   Message message = Next();
   EXPECT_EQ(message.header.unique, 0u);
@@ -87,14 +87,35 @@ TEST_F(InvalidatorTest, ARequestIsAnsweredAlsoWhenItIsStopped) {
   Invalidator invalidator(ours_.get(), ForgetPages);
   Invalidation changed;
   changed.contents = {InodeId(70)};
-  invalidator.TellAndAnswer(changed, 1, Bytes("never started"));
+  invalidator.TellAndAnswer(changed, 1, Bytes("never started"), [] {});
   EXPECT_EQ(Next().body, "never started");
   ASSERT_TRUE(invalidator.Start().ok());
   invalidator.Stop();
-  invalidator.TellAndAnswer(changed, 2, Bytes("stopped"));
+  invalidator.TellAndAnswer(changed, 2, Bytes("stopped"), [] {});
   EXPECT_EQ(Next().body, "stopped");
   invalidator.Tell(changed);
   EXPECT_FALSE(HasNext()) << "the workers that it may need are about to end";
+}
+
+// Else the record of the request could go, and the server die, before the program has its answer.
+TEST_F(InvalidatorTest, SaysThatARequestIsAnsweredWhenItIsAndNotBefore) {
+  Invalidator invalidator(ours_.get(), ForgetPages);
+  Invalidation changed;
+  changed.attributes = {InodeId(72)};
+  int answered = 0;
+  const auto note = [&] {
+    EXPECT_TRUE(HasNext()) << "the answer is on its way";
+    ++answered;
+  };
+  invalidator.TellAndAnswer(changed, 1, Bytes("never started"), note);
+  EXPECT_EQ(answered, 1);
+  EXPECT_EQ(Next().header.unique, 1u);
+  ASSERT_TRUE(invalidator.Start().ok());
+  changed = {};
+  invalidator.TellAndAnswer(changed, 2, Bytes("started"), note);
+  invalidator.Stop();
+  EXPECT_EQ(answered, 2);
+  EXPECT_EQ(Next().header.unique, 2u);
 }
 
 }  // namespace

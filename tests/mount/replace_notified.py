@@ -4,7 +4,6 @@ What the kernel does before such a notification returns may wait for the server,
 that: a thread of the server that waited there would keep it from going, and its successor from
 coming. Argument: how many kills in each test.
 """
-import contextlib
 import mmap
 import os
 import signal
@@ -27,10 +26,8 @@ def clones_and_snapshots_beside_busy_directories(bin_folder):
         with open(mount.path("volume"), "wb") as file:
             file.write(b"x" * 65536)
 
-        # What is sent again after it was carried out may find its own effect.
         def trigger(what, value):
-            with contextlib.suppress(FileExistsError):
-                os.setxattr(mount.path("volume"), f"user.cairn.{what}", value.encode())
+            os.setxattr(mount.path("volume"), f"user.cairn.{what}", value.encode())
 
         def creates(load, name):
             while not load.stop_wanted.is_set():
@@ -54,7 +51,7 @@ def clones_and_snapshots_beside_busy_directories(bin_folder):
                 path = mount.path(".snapshots", str(number))
                 trigger("snapshot", str(number))
                 os.stat(path)
-                mount.cairn("snapshot", "delete", path, ok=False)
+                mount.cairn("snapshot", "delete", path)
                 if os.path.exists(path):
                     raise AssertionError(f"{path} is deleted and there")
                 number += 1

@@ -1,84 +1,15 @@
 // What SnapshotService does for who asks: members, names, rights, tokens; rollback, clones and
 // differences of whole groups.
-#include "snapshot/snapshot_service.h"
-
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <thread>
 
 #include "src/volume/policy.h"
-#include "tests/volume/snapshot_test_util.h"
+#include "tests/snapshot/snapshot_service_test_util.h"
 
 namespace cairn {
 namespace {
-
-constexpr Caller kRoot{};
-constexpr Caller kAlice{1001, 1001, {}};
-constexpr Caller kBob{1002, 1002, {}};
-
-class SnapshotServiceTest : public testing::Test {
- protected:
-  void SetUp() override {
-    machine_.Mount();
-    service_ = std::make_unique<SnapshotService>(filesystem());
-    vm_ = MakeDirectory(kRootInode, "vm", kAlice);
-    boot_ = Make(vm_, "boot.img", 1, kAlice);
-    data_ = Make(vm_, "data.img", 2, kAlice);
-  }
-  Filesystem& filesystem() { return machine_.filesystem(); }
-
-  InodeId MakeDirectory(InodeId parent, const std::string& name, const Caller& caller) {
-    auto made = filesystem().MakeDirectory(parent, name, 0750, caller);
-    EXPECT_TRUE(made.ok()) << made.status().ToString();
-    return made.ok() ? made->inode : InodeId(0);
-  }
-  InodeId Make(InodeId parent, const std::string& name, unsigned stamp, const Caller& caller) {
-    auto made = filesystem().Create(parent, name, 0640, caller);
-    EXPECT_TRUE(made.ok()) << made.status().ToString();
-    Fill(made->inode, stamp);
-    return made->inode;
-  }
-  void Fill(InodeId inode, unsigned stamp) {
-    auto volume = filesystem().FindVolume(inode);
-    ASSERT_TRUE(volume.ok()) << volume.status().ToString();
-    ASSERT_EQ(WriteCode(**volume, 0, kSize, stamp), Code::kOk);
-  }
-  std::string Content(const std::string& path) {
-    const auto content = ContentOf(filesystem(), path);
-    EXPECT_TRUE(content.ok()) << path << ": " << content.status().ToString();
-    return content.ok() ? *content : std::string();
-  }
-  static std::string Stamp(char stamp) { return std::string(kSize, stamp); }
-  SnapshotRequest Request(const std::string& name) {
-    SnapshotRequest request;
-    request.roots = {vm_};
-    request.name = name;
-    return request;
-  }
-  SnapshotInfo Create(const SnapshotRequest& request, const Caller& caller = kAlice) {
-    auto created = service_->Create(request, caller);
-    EXPECT_TRUE(created.ok()) << created.status().ToString();
-    return created.ok() ? created->info : SnapshotInfo{};
-  }
-  static std::vector<std::string> Paths(const SnapshotInfo& info) {
-    std::vector<std::string> paths;
-    for (const SnapshotMember& member : info.members) paths.push_back(member.path);
-    return paths;
-  }
-  void ExpectNothingMade() {
-    auto all = service_->List();
-    ASSERT_TRUE(all.ok());
-    EXPECT_TRUE(all->empty());
-  }
-
-  static constexpr uint64_t kSize = kChunkSize + 100;
-  TestMachine machine_;
-  std::unique_ptr<SnapshotService> service_;
-  InodeId vm_;
-  InodeId boot_;
-  InodeId data_;
-};
 
 TEST_F(SnapshotServiceTest, FindsTheVolumesOfADirectoryAndKeepsTheirPaths) {
   const InodeId deep = MakeDirectory(vm_, "disks", kAlice);
@@ -344,24 +275,24 @@ TEST_F(SnapshotServiceTest, CopiesOfWholeFilesShareTheirBlocksAndOthersDoNot) {
   ASSERT_TRUE(made.ok());
   // In two pieces, as the kernel does it.
   const uint64_t piece = 8 * kChunkSize;
-  ASSERT_EQ(*filesystem().CopyRange(data_, 0, made->inode, 0, piece), piece);
+  ASSERT_EQ(*filesystem().CopyRange(data_, 0, made->inode, 0, piece, {}), piece);
   EXPECT_EQ(filesystem().GetAttributes(made->inode)->size, piece);
-  ASSERT_EQ(*filesystem().CopyRange(data_, piece, made->inode, piece, piece), kLarge - piece);
+  ASSERT_EQ(*filesystem().CopyRange(data_, piece, made->inode, piece, piece, {}), kLarge - piece);
   EXPECT_EQ(Content("copy"), std::string(kLarge, '\4'));
   EXPECT_EQ(service_->Sizes(made->inode)->exclusive_bytes, 0u);
   Fill(data_, 9);
   EXPECT_EQ(Content("copy"), std::string(kLarge, '\4'));
   // What lies behind a copy's end does not show when it grows.
   auto part = filesystem().Create(kRootInode, "part", 0600, kRoot);
-  ASSERT_EQ(*filesystem().CopyRange(data_, 0, part->inode, 0, piece), piece);
+  ASSERT_EQ(*filesystem().CopyRange(data_, 0, part->inode, 0, piece, {}), piece);
   auto part_volume = filesystem().FindVolume(part->inode);
   ASSERT_TRUE((*part_volume)->Truncate(kLarge).ok());
   EXPECT_TRUE(Holds(**part_volume, piece, kLarge - piece, 0));
   // The source has changed since the first piece: the second one is what it is now.
   auto third = filesystem().Create(kRootInode, "third", 0600, kRoot);
-  ASSERT_EQ(*filesystem().CopyRange(data_, 0, third->inode, 0, piece), piece);
+  ASSERT_EQ(*filesystem().CopyRange(data_, 0, third->inode, 0, piece, {}), piece);
   ASSERT_EQ(WriteCode(**volume, piece, 10, 11), Code::kOk);
-  ASSERT_EQ(*filesystem().CopyRange(data_, piece, third->inode, piece, piece), kLarge - piece);
+  ASSERT_EQ(*filesystem().CopyRange(data_, piece, third->inode, piece, piece, {}), kLarge - piece);
   EXPECT_EQ(Content("third"), Content("vm/data.img"));
 }
 

@@ -198,13 +198,13 @@ class RandomClones {
       const uint64_t length = kBlockSize + AnyOffset(2 * kChunkSize);
       Trace("copy " + source + " " + target + " " + std::to_string(offset) + " " +
             std::to_string(length));
-      auto done = filesystem().snapshots().CloneRange(Inode(source), Inode(target), offset, length,
-                                                      kEnough);
+      auto done = filesystem().snapshots().CloneRange(Inode(source), Inode(target),
+                                                      {offset, length}, kEnough, {});
       ASSERT_TRUE(done.ok()) << done.status().ToString();
       if (offset > 0) ++(*done > 0 ? shared_ : copied_);
       const bool is_shared = *done > 0;
       if (!is_shared) {
-        done = filesystem().CopyRange(Inode(source), offset, Inode(target), offset, length);
+        done = filesystem().CopyRange(Inode(source), offset, Inode(target), offset, length, {});
         ASSERT_TRUE(done.ok()) << done.status().ToString();
       }
       live_[target] += bytes.substr(offset, *done);

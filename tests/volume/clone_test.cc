@@ -29,7 +29,7 @@ class CloneTest : public testing::Test {
   // As copy_file_range would; goes on where a call ends short.
   void Copy(const std::string& from, const std::string& to, uint64_t offset, uint64_t length) {
     while (length > 0) {
-      const auto done = filesystem().CopyRange(Inode(from), offset, Inode(to), offset, length);
+      const auto done = filesystem().CopyRange(Inode(from), offset, Inode(to), offset, length, {});
       ASSERT_TRUE(done.ok()) << done.status().ToString();
       ASSERT_GT(*done, 0u);
       offset += *done;
@@ -39,7 +39,7 @@ class CloneTest : public testing::Test {
   // How much of it became shared; the rest would have to be copied.
   uint64_t Share(const std::string& from, const std::string& to, uint64_t offset, uint64_t length) {
     const auto done =
-        filesystem().snapshots().CloneRange(Inode(from), Inode(to), offset, length, kEnough);
+        filesystem().snapshots().CloneRange(Inode(from), Inode(to), {offset, length}, kEnough, {});
     EXPECT_TRUE(done.ok()) << done.status().ToString();
     return done.ok() ? *done : 0;
   }

@@ -544,7 +544,13 @@ class Machine {
     Contents contents;
     for (const std::string& volume : volumes) contents[volume] = BytesOf(*names_[volume]);
     maybe_snapshots_[name] = contents;
-    const auto made = TrySnapshot(*filesystem_, name, volumes);
+    const auto group = GroupOf(*filesystem_, name, volumes);
+    if (!group.ok()) return Failed(group.status());
+    const auto made = Do("snapshot " + name, [this, group = *group](const Caller& caller) mutable {
+      group.caller = caller;
+      const auto created = filesystem_->snapshots().Create(group);
+      return created.ok() ? Result<InodeId>(created->id) : Result<InodeId>(created.status());
+    });
     if (!made.ok()) return Failed(made.status());
     maybe_snapshots_.erase(name);
     snapshots_[name] = std::move(contents);
@@ -566,8 +572,14 @@ class Machine {
     Trace("delete-snapshot", name);
     maybe_snapshots_[name] = snapshots_[name];
     snapshots_.erase(name);
-    const Status status = DeleteSnapshot(*filesystem_, name);
-    if (!status.ok()) return Failed(status);
+    const auto id = FindPath(*filesystem_, ".snapshots/" + name);
+    if (!id.ok()) return Failed(id.status());
+    const auto deleted =
+        Do("delete-snapshot " + name, [this, id = *id](const Caller& caller) -> Result<InodeId> {
+          CAIRN_RETURN_IF_ERROR(filesystem_->snapshots().Delete(id, caller));
+          return id;
+        });
+    if (!deleted.ok()) return Failed(deleted.status());
     maybe_snapshots_.erase(name);
     return true;
   }
@@ -619,7 +631,11 @@ class Machine {
     names_ = after;
     maybe_rolled_back_ = true;
     branched_ = true;
-    const auto done = filesystem_->snapshots().Rollback(rollback);
+    const auto done = Do("rollback " + name, [this, rollback](const Caller& caller) mutable {
+      rollback.caller = caller;
+      const auto rolled = filesystem_->snapshots().Rollback(rollback);
+      return rolled.ok() ? Result<InodeId>(rolled->before) : Result<InodeId>(rolled.status());
+    });
     if (!done.ok()) return Failed(done.status());
     // Who holds one open sees its new content.
     for (OpenFile& file : open_files_) {
@@ -692,7 +708,10 @@ class Machine {
     names_before_ = names_;
     names_[clone.name] = ModelOf(content);
     branched_ = true;
-    const auto made = filesystem_->snapshots().Clone(clone);
+    const auto made = Do("clone " + clone.name, [this, clone](const Caller& caller) mutable {
+      clone.caller = caller;
+      return filesystem_->snapshots().Clone(clone);
+    });
     if (!made.ok()) return Failed(made.status());
     return NamesAreDurable();
   }

@@ -67,7 +67,7 @@ class Scene {
     CAIRN_ASSIGN_OR_RETURN(const InodeId from, FindPath(filesystem(), ".snapshots/s0/a"));
     CAIRN_ASSIGN_OR_RETURN(const InodeId to, FindPath(filesystem(), "empty"));
     CAIRN_ASSIGN_OR_RETURN(const uint64_t done,
-                           filesystem().snapshots().CloneRange(from, to, 0, kSize, kEnough));
+                           filesystem().snapshots().CloneRange(from, to, {0, kSize}, kEnough, {}));
     return done == kSize ? Status::Ok() : Status(Code::kAgain, "not cloned");
   }
 

@@ -12,8 +12,8 @@ namespace cairn {
 
 constexpr std::chrono::seconds kEnough{30};
 
-inline Result<SnapshotOps::Created> TrySnapshot(Filesystem& filesystem, const std::string& name,
-                                                const std::vector<std::string>& volumes) {
+inline Result<SnapshotOps::NewGroup> GroupOf(Filesystem& filesystem, const std::string& name,
+                                             const std::vector<std::string>& volumes) {
   SnapshotOps::NewGroup group;
   group.record.name = name;
   group.deadline = kEnough;
@@ -21,6 +21,12 @@ inline Result<SnapshotOps::Created> TrySnapshot(Filesystem& filesystem, const st
     CAIRN_ASSIGN_OR_RETURN(const Attributes found, filesystem.Lookup(kRootInode, volume));
     group.members.push_back({found.inode, volume});
   }
+  return group;
+}
+
+inline Result<SnapshotOps::Created> TrySnapshot(Filesystem& filesystem, const std::string& name,
+                                                const std::vector<std::string>& volumes) {
+  CAIRN_ASSIGN_OR_RETURN(const auto group, GroupOf(filesystem, name, volumes));
   return filesystem.snapshots().Create(group);
 }
 
@@ -58,7 +64,7 @@ inline Result<std::string> ContentOf(Filesystem& filesystem, const std::string& 
 
 inline Status DeleteSnapshot(Filesystem& filesystem, const std::string& name) {
   CAIRN_ASSIGN_OR_RETURN(const InodeId id, FindPath(filesystem, ".snapshots/" + name));
-  return filesystem.snapshots().Delete(id);
+  return filesystem.snapshots().Delete(id, {});
 }
 
 }  // namespace cairn
