@@ -80,8 +80,9 @@ Result<std::shared_ptr<ExtentFile>> ExtentSet::Lower(const ExtentId& id) {
   const auto known = known_sizes_.find(id);
   const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
   CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, ExtentStore::Mode::kMustExist, known_size));
-  if (++lower_opened_ >= kLowerFiles) {
-    // A volume may have thousands beneath it. Those that nobody reads now are closed.
+  if (++lower_opened_ >= kLowerFiles && store_.has_too_many_open()) {
+    // A volume may have thousands beneath it. As long as there is room they stay open: a random
+    // read of a volume with much history would else open a file each time.
     lower_opened_ = 0;
     std::erase_if(open_, [this](const auto& entry) CAIRN_REQUIRES(mu_) {
       const ExtentId& lower = entry.first;

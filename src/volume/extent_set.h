@@ -84,7 +84,8 @@ class ExtentSet {
     return {head_level_.branch, head_level_.epoch, segment};
   }
 
-  // How many files beneath the head are opened before those not in use are closed.
+  // While the store has too many files open: how many beneath the head are opened before those not
+  // in use are closed.
   static constexpr size_t kLowerFiles = 64;
 
   ExtentStore& store_;

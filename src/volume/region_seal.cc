@@ -8,9 +8,14 @@ RegionSeal::RegionSeal(SealMemory& memory, const RegionId& region, bool sealed)
     : id(region),
       memory_(memory),
       state_(sealed ? State::kSealed : State::kOpen),
-      generation_(memory.NextGeneration()) {}
+      generation_(memory.NextGeneration()) {
+  memory_.seals_.fetch_add(1, std::memory_order_relaxed);
+}
 
-RegionSeal::~RegionSeal() { FreeTouched(); }
+RegionSeal::~RegionSeal() {
+  FreeTouched();
+  memory_.seals_.fetch_sub(1, std::memory_order_relaxed);
+}
 
 void RegionSeal::FreeTouched() {
   const Touched* const touched = touched_.exchange(nullptr);

@@ -33,16 +33,24 @@ class SealMemory {
  public:
   // `limit_bytes` bounds cached checksums (three quarters) and the touched masks of open regions.
   explicit SealMemory(uint64_t limit_bytes)
-      : sums_(limit_bytes / 4 * 3), touched_limit_bytes_(limit_bytes / 4) {}
+      : sums_(limit_bytes / 4 * 3),
+        touched_limit_bytes_(limit_bytes / 4),
+        most_seals_(limit_bytes / kBytesForEachSeal) {}
 
   SumCache& sums() { return sums_; }
   // Never the same twice, and never 0.
   uint64_t NextGeneration() { return ++generation_; }
+  // Whether seals may be kept that nobody needs but to find the cached checksums again.
+  bool HasRoomForSeals() const { return seals_.load(std::memory_order_relaxed) < most_seals_; }
 
  private:
   friend class RegionSeal;
+  // A seal has some 200 bytes, which come on top of the limit: a tenth of it.
+  static constexpr uint64_t kBytesForEachSeal = 2048;
   SumCache sums_;
   const uint64_t touched_limit_bytes_;
+  const uint64_t most_seals_;
+  std::atomic<uint64_t> seals_{0};
   std::atomic<uint64_t> touched_bytes_{0};
   std::atomic<uint64_t> generation_{0};
 };

@@ -12,13 +12,23 @@ bool SealMap::MustStay(const Entry& entry) {
   return state != RegionSeal::State::kSealed;
 }
 
+void SealMap::DropWhatNeedNotStay() {
+  const bool room = memory_.HasRoomForSeals();
+  std::erase_if(entries_, [room](const auto& entry) {
+    const bool sealed = entry.second.seal->state() == RegionSeal::State::kSealed;
+    return !MustStay(entry.second) && !(room && sealed);
+  });
+  look_at_count_ = std::max(kLeastEntries, 2 * entries_.size());
+  look_without_room_at_count_ = entries_.size() + kLeastEntries;
+}
+
 Result<SealMap::Entry*> SealMap::GetLocked(const RegionId& id) {
   const auto found = entries_.find(id);
   if (found != entries_.end()) return &found->second;
   CAIRN_ASSIGN_OR_RETURN(const auto state, index_.GetRegion(id));
-  if (entries_.size() >= look_at_count_) {
-    std::erase_if(entries_, [](const auto& entry) { return !MustStay(entry.second); });
-    look_at_count_ = std::max(kLeastEntries, 2 * entries_.size());
+  const bool room = memory_.HasRoomForSeals();
+  if (entries_.size() >= (room ? look_at_count_ : look_without_room_at_count_)) {
+    DropWhatNeedNotStay();
   }
   Entry& entry = entries_[id];
   entry.seal = std::make_shared<RegionSeal>(memory_, id, state == RegionState::kSealed);

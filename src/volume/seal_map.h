@@ -15,7 +15,13 @@
 namespace cairn {
 
 // Thread-safe. Keeps a seal for as long as somebody holds it or it knows something that the index
-// does not: that the region waits to be sealed, or which of its blocks were touched.
+// does not: that the region waits to be sealed, or which of its blocks were touched. Those of
+// sealed regions stay while there is room for them: a region's cached checksums are found by its
+// seal only.
+//
+// Invariant: a seal that says `sealed` is one of which the index says so. An ended epoch's region
+// stays sealed until its branch or epoch is removed or the volume leaves the branch, and each of
+// these calls ForgetFrom or ForgetAll with the gate closed; a head's is opened through its seal.
 class SealMap {
  public:
   // Both are borrowed.
@@ -47,6 +53,7 @@ class SealMap {
   static constexpr size_t kLeastEntries = 64;
 
   Result<Entry*> GetLocked(const RegionId& id) CAIRN_REQUIRES(mu_);
+  void DropWhatNeedNotStay() CAIRN_REQUIRES(mu_);
   static bool MustStay(const Entry& entry);
   static void SetGone(const std::vector<std::shared_ptr<RegionSeal>>& seals);
 
@@ -56,8 +63,9 @@ class SealMap {
   // Held across the reading of a region's record, so that nobody enters an older one.
   Mutex mu_;
   std::map<RegionId, Entry> entries_ CAIRN_GUARDED_BY(mu_);
-  // When to look next for entries that need not stay.
+  // When to look next for entries that need not stay; sooner when seals have no more room.
   size_t look_at_count_ CAIRN_GUARDED_BY(mu_) = kLeastEntries;
+  size_t look_without_room_at_count_ CAIRN_GUARDED_BY(mu_) = kLeastEntries;
 };
 
 }  // namespace cairn

@@ -45,10 +45,17 @@ ExtentFile::ExtentFile(Env& env, std::string directory, std::unique_ptr<File> fi
     : env_(env),
       directory_(std::move(directory)),
       file_(std::move(file)),
+      counter_(std::move(origin.counter)),
       dirty_(!origin.known),
       may_hold_leftovers_(!origin.created),
       size_(size),
-      name_is_durable_(origin.known) {}
+      name_is_durable_(origin.known) {
+  if (counter_) counter_->fetch_add(1, std::memory_order_relaxed);
+}
+
+ExtentFile::~ExtentFile() {
+  if (counter_) counter_->fetch_sub(1, std::memory_order_relaxed);
+}
 
 Status ExtentFile::TooShort(uint64_t end) const {
   return Status(Code::kCorrupt,
@@ -166,7 +173,9 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
   }
   auto file = std::make_shared<ExtentFile>(
       env_, DirectoryOf(id.branch), std::move(*opened),
-      ExtentFile::Origin{.created = created, .known = known_size > 0 && !has_unsynced_past()},
+      ExtentFile::Origin{.created = created,
+                         .known = known_size > 0 && !has_unsynced_past(),
+                         .counter = open_count_},
       info.size);
   // Forget files that nobody holds any more, now and then.
   if (open_.size() >= 64 && (open_.size() & (open_.size() - 1)) == 0) {

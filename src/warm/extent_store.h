@@ -27,13 +27,15 @@ namespace cairn {
 class ExtentFile {
  public:
   // `created`: by this opening, so that it holds nothing. `known`: the index has its record, so
-  // that its name is durable.
+  // that its name is durable. `counter`, if any, counts the file for as long as it is open.
   struct Origin {
     bool created = false;
     bool known = false;
+    std::shared_ptr<std::atomic<size_t>> counter = nullptr;
   };
   ExtentFile(Env& env, std::string directory, std::unique_ptr<File> file, Origin origin,
              uint64_t size);
+  ~ExtentFile();
 
   const std::string& path() const { return file_->path(); }
 
@@ -88,6 +90,7 @@ class ExtentFile {
   Env& env_;
   const std::string directory_;
   const std::unique_ptr<File> file_;
+  const std::shared_ptr<std::atomic<size_t>> counter_;
 
   std::atomic<bool> dirty_{false};
   std::atomic<bool> may_hold_leftovers_;
@@ -105,8 +108,13 @@ class ExtentStore {
  public:
   // `dir` was made by Format. `env` outlives the store.
   // `unsynced_past`: another process may have written to any file and not synced it.
-  ExtentStore(Env& env, std::string dir, bool unsynced_past = false)
-      : env_(env), dir_(std::move(dir)), unsynced_past_(unsynced_past) {}
+  // `most_open`: who opens files only to read should close some when more than these are open.
+  ExtentStore(Env& env, std::string dir, bool unsynced_past = false, size_t most_open = kMostOpen)
+      : env_(env), dir_(std::move(dir)), most_open_(most_open), unsynced_past_(unsynced_past) {}
+  static constexpr size_t kMostOpen = 1024;
+
+  size_t open_files() const { return open_count_->load(std::memory_order_relaxed); }
+  bool has_too_many_open() const { return open_files() > most_open_; }
 
   // While there is one, each file that is opened counts as dirty, and its name as not durable.
   bool has_unsynced_past() const { return unsynced_past_.load(std::memory_order_acquire); }
@@ -139,7 +147,10 @@ class ExtentStore {
 
   Env& env_;
   const std::string dir_;
+  const size_t most_open_;
   std::atomic<bool> unsynced_past_;
+  // Shared with the files, of which some may outlive the store.
+  const std::shared_ptr<std::atomic<size_t>> open_count_ = std::make_shared<std::atomic<size_t>>(0);
 
   Mutex mu_;
   std::map<ExtentId, std::weak_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);

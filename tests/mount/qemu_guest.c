@@ -32,10 +32,6 @@ struct shared {
   volatile uint64_t pass[DISKS * WRITERS];
 };
 
-static const char* const kModules[] = {
-    "virtio_ring",           "virtio",     "virtio_pci_legacy_dev",
-    "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"};
-
 static void load_module(const char* name) {
   char path[100];
   snprintf(path, sizeof(path), "/%s.ko", name);
@@ -44,6 +40,15 @@ static void load_module(const char* name) {
     printf("bad module %s: %s\n", name, strerror(errno));
   }
   close(fd);
+}
+
+// The initramfs has a list of them, in the order in which they need each other.
+static void load_modules(void) {
+  FILE* const list = fopen("/modules", "r");
+  char name[64];
+  if (list == NULL) printf("bad list of modules: %s\n", strerror(errno));
+  while (list != NULL && fscanf(list, "%63s", name) == 1) load_module(name);
+  if (list != NULL) fclose(list);
 }
 
 static void fill(uint64_t* buffer, uint64_t block, uint64_t pass) {
@@ -129,7 +134,7 @@ static int run(void) {
 int main(void) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
-  for (size_t i = 0; i < sizeof(kModules) / sizeof(kModules[0]); ++i) load_module(kModules[i]);
+  load_modules();
   if (run() != 0) printf("bad end of a writer\n");
   sync();
   reboot(RB_POWER_OFF);

@@ -1,6 +1,7 @@
 #include "tools/cairnfs/stack.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +27,16 @@ std::chrono::seconds LockWait(const ServeCommandLine& command) {
 
 // Of the bound that `memory=` sets: LevelDB's blocks, resolved chunk maps, checksums, and the rest
 // for request buffers, open volumes and what the libraries keep.
+// Of the limit on descriptors, for extent files; LevelDB, volumes' heads and workers need others.
+constexpr uint64_t kOpenFilesShare = 4;
+constexpr uint64_t kMostOpenFiles = 4096;
+
+size_t MostOpenFiles() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  return std::min<uint64_t>(kMostOpenFiles, limit.rlim_cur / kOpenFilesShare);
+}
+
 constexpr uint64_t kIndexShare = 8;
 constexpr uint64_t kChunkMapShare = 5;
 constexpr uint64_t kSealShare = 20;
@@ -63,6 +74,7 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
   if (command.lock_fd >= 0) store_options.lock = AdoptFileLock(UniqueFd(command.lock_fd));
   store_options.takes_over = command.generation > 1;
   store_options.holder = fmt::format("mounted at {} by process {}", command.mountpoint, getpid());
+  store_options.most_open_files = MostOpenFiles();
   store_options.index_cache_bytes = command.options.memory_bytes / kIndexShare;
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<WarmStore> store,
                          WarmStore::Open(*stack->env_, command.store, store_options));

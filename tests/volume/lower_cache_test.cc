@@ -1,0 +1,142 @@
+// What volumes keep of what lies beneath their heads: open files and seals of regions.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+#include "src/env/memory_env.h"
+#include "src/volume/extent_set.h"
+#include "src/volume/seal_map.h"
+#include "src/warm/warm_store.h"
+
+namespace cairn {
+namespace {
+
+constexpr BranchId kBranch(1);
+constexpr uint64_t kEpochs = 300;
+constexpr uint64_t kLeastEntries = 64;  // are opened, or kept, whatever the bound says
+
+ExtentId FileOf(uint64_t epoch) { return {kBranch, Epoch(epoch), SegmentIndex(0)}; }
+RegionId RegionOfEpoch(uint64_t epoch) { return {kBranch, Epoch(epoch), 0}; }
+
+class LowerCacheTest : public ::testing::Test {
+ protected:
+  // Files of epochs 1 to kEpochs, each with its number, and a set whose head is the next epoch.
+  void MakeFiles(size_t most_open) {
+    ASSERT_TRUE(ExtentStore::Format(env_, "/extents").ok());
+    store_ = std::make_unique<ExtentStore>(env_, "/extents", false, most_open);
+    for (uint64_t epoch = 1; epoch <= kEpochs; ++epoch) {
+      auto file = store_->Open(FileOf(epoch), ExtentStore::Mode::kCreate, 0);
+      ASSERT_TRUE(file.ok()) << file.status().ToString();
+      const std::vector<std::byte> data(8, static_cast<std::byte>(epoch % 256));
+      ASSERT_TRUE((*file)->EnsureSize(4096).ok());
+      ASSERT_TRUE((*file)->WriteAt(0, data).ok());
+    }
+    set_ = std::make_unique<ExtentSet>(*store_);
+    set_->ResetToNew(Lineage::OfNew(kBranch, Epoch(kEpochs + 1)));
+  }
+  void ReadAll() {
+    for (uint64_t epoch = 1; epoch <= kEpochs; ++epoch) {
+      auto file = set_->Lower(FileOf(epoch));
+      ASSERT_TRUE(file.ok()) << file.status().ToString();
+      std::vector<std::byte> data(8);
+      ASSERT_TRUE((*file)->ReadAt(0, data).ok());
+      ASSERT_EQ(data[7], static_cast<std::byte>(epoch % 256));
+    }
+  }
+  void OpenIndex() {
+    WarmStoreOptions options;
+    options.create = true;
+    auto store = WarmStore::Open(env_, "/store", options);
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    warm_ = std::move(*store);
+    IndexBatch batch;
+    for (uint64_t epoch = 1; epoch <= kEpochs; ++epoch) {
+      batch.PutRegion(RegionOfEpoch(epoch), RegionState::kSealed);
+    }
+    ASSERT_TRUE(warm_->index().Commit(batch).ok());
+  }
+  static std::vector<uint64_t> Generations(SealMap& seals) {
+    std::vector<uint64_t> generations;
+    for (uint64_t epoch = 1; epoch <= kEpochs; ++epoch) {
+      auto seal = seals.Get(RegionOfEpoch(epoch));
+      EXPECT_TRUE(seal.ok()) << seal.status().ToString();
+      generations.push_back((*seal)->generation());
+    }
+    return generations;
+  }
+
+  MemoryEnv env_;
+  std::unique_ptr<ExtentStore> store_;
+  std::unique_ptr<ExtentSet> set_;
+  std::unique_ptr<WarmStore> warm_;
+};
+
+TEST_F(LowerCacheTest, FilesBeneathTheHeadStayOpenWhileThereIsRoom) {
+  MakeFiles(1024);
+  ReadAll();
+  EXPECT_EQ(store_->open_files(), kEpochs);
+  set_.reset();
+  EXPECT_EQ(store_->open_files(), 0u);
+}
+
+TEST_F(LowerCacheTest, FilesBeyondTheBoundAreClosedButNotThoseInUse) {
+  MakeFiles(100);
+  auto held = set_->Lower(FileOf(7));
+  ASSERT_TRUE(held.ok());
+  for (int turn = 0; turn < 3; ++turn) {
+    ReadAll();
+    EXPECT_LE(store_->open_files(), 100 + kLeastEntries + 1);
+  }
+  auto again = set_->Lower(FileOf(7));
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->get(), held->get());
+}
+
+TEST_F(LowerCacheTest, AnEpochThatWasRemovedIsNotReadFromAFileThatIsStillOpen) {
+  MakeFiles(1024);
+  ReadAll();
+  set_->Forget(kBranch, Epoch(5));
+  EXPECT_EQ(store_->open_files(), kEpochs - 1);
+  const std::vector<ExtentId> removed{FileOf(5)};
+  ASSERT_TRUE(store_->RemoveFiles(kBranch, removed).ok());
+  EXPECT_EQ(set_->Lower(FileOf(5)).status().code(), Code::kCorrupt);
+}
+
+TEST_F(LowerCacheTest, SealsOfSealedRegionsStayWhileThereIsRoom) {
+  OpenIndex();
+  SealMemory memory(16 << 20);
+  SealMap seals(warm_->index(), memory);
+  EXPECT_EQ(Generations(seals), Generations(seals));
+}
+
+TEST_F(LowerCacheTest, SealsBeyondTheBoundAreDropped) {
+  OpenIndex();
+  SealMemory memory(0);
+  SealMap seals(warm_->index(), memory);
+  for (int turn = 0; turn < 3; ++turn) {
+    Generations(seals);
+    EXPECT_LE(seals.All().size(), kLeastEntries);
+  }
+}
+
+TEST_F(LowerCacheTest, ARegionThatWasRemovedIsNotTrustedByASealThatWasKept) {
+  OpenIndex();
+  SealMemory memory(16 << 20);
+  SealMap seals(warm_->index(), memory);
+  const std::vector<uint64_t> before = Generations(seals);
+  auto old = seals.Get(RegionOfEpoch(5));
+  ASSERT_TRUE(old.ok());
+  IndexBatch batch;
+  batch.DeleteRegion(RegionOfEpoch(5));
+  ASSERT_TRUE(warm_->index().Commit(batch).ok());
+  seals.ForgetFrom(RegionOfEpoch(5));
+  EXPECT_EQ((*old)->Trusted(ChunkIndex(0)), 0u);
+  auto seal = seals.Get(RegionOfEpoch(5));
+  ASSERT_TRUE(seal.ok());
+  EXPECT_EQ((*seal)->Trusted(ChunkIndex(0)), 0u);
+  EXPECT_NE((*seal)->generation(), before[4]);
+}
+
+}  // namespace
+}  // namespace cairn
