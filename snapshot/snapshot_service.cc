@@ -11,6 +11,7 @@
 
 #include "snapshot/members.h"
 #include "snapshot/request_check.h"
+#include "snapshot/rollback_target.h"
 #include "src/base/mutex.h"
 #include "src/volume/policy.h"
 #include "src/volume/snapshot_ops.h"
@@ -82,9 +83,6 @@ class SnapshotService::Impl {
   Result<std::vector<SnapshotOps::Member>> FindMembers(const SnapshotRequest& request,
                                                        const Caller& caller);
   Result<bool> IsExcluded(const SnapshotRequest& request, const Found& found);
-  // Where a member's content goes.
-  Result<SnapshotOps::RollbackItem> TargetOf(InodeId group, InodeId member, const Caller& caller);
-  Status CheckMayMake(const std::string& path, InodeId member, const Caller& caller);
   Result<std::string> FreeNameBefore(const std::string& name);
 
   Filesystem& filesystem_;
@@ -284,60 +282,6 @@ Status SnapshotService::Impl::Delete(InodeId id, const Caller& caller) {
   return ops().Delete(id, caller);
 }
 
-Status SnapshotService::Impl::CheckMayMake(const std::string& path, InodeId member,
-                                           const Caller& caller) {
-  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem_.GetAttributes(member));
-  if (caller.uid != 0 && caller.uid != attributes.uid) {
-    return Status(Code::kAccess, fmt::format("'{}' was somebody else's and is gone", path));
-  }
-  for (std::string directory = path; !directory.empty();) {
-    const size_t slash = directory.rfind('/');
-    directory = slash == std::string::npos ? std::string() : directory.substr(0, slash);
-    const auto found = LookupPath(filesystem_, kRootInode, directory);
-    if (found.status().code() == Code::kNotFound) continue;
-    if (!found.ok()) return found.status();
-    if (found->kind != FileKind::kDirectory) {
-      return Status(Code::kExists, fmt::format("'{}' is no directory any more", directory));
-    }
-    CAIRN_RETURN_IF_ERROR(CheckWay(filesystem_, found->inode, caller));
-    if (MaySearch(*found, caller) && MayWrite(*found, caller)) return Status::Ok();
-    return Status(Code::kAccess, fmt::format("'{}': you may not write it", directory));
-  }
-  return Status::Ok();
-}
-
-Result<SnapshotOps::RollbackItem> SnapshotService::Impl::TargetOf(InodeId group, InodeId member,
-                                                                  const Caller& caller) {
-  CAIRN_ASSIGN_OR_RETURN(const std::string old_path, PathBelow(filesystem_, group, member));
-  CAIRN_ASSIGN_OR_RETURN(const InodeId source, ops().VolumeOf(member));
-  SnapshotOps::RollbackItem item{member, source, ""};
-  // The volume it was taken of, wherever that is now; else the one that has its place.
-  auto path = PathBelow(filesystem_, kRootInode, source);
-  if (path.ok()) {
-    item.path = *path;
-  } else if (path.status().code() == Code::kNotFound) {
-    item.path = old_path;
-    const auto found = LookupPath(filesystem_, kRootInode, old_path);
-    if (!found.ok() && found.status().code() != Code::kNotFound) return found.status();
-    item.volume = found.ok() ? found->inode : InodeId(0);
-  } else {
-    return std::move(path).status();
-  }
-  if (item.volume == InodeId(0)) {
-    CAIRN_RETURN_IF_ERROR(CheckMayMake(item.path, member, caller));
-    return item;
-  }
-  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem_.GetAttributes(item.volume));
-  if (attributes.kind != FileKind::kVolume) {
-    return Status(Code::kExists, fmt::format("'{}' is no volume any more", item.path));
-  }
-  if (!MayWrite(attributes, caller)) {
-    return Status(Code::kAccess, fmt::format("'{}': you may not write it", item.path));
-  }
-  CAIRN_RETURN_IF_ERROR(CheckWay(filesystem_, item.volume, caller));
-  return item;
-}
-
 Result<std::string> SnapshotService::Impl::FreeNameBefore(const std::string& name) {
   const std::time_t now = std::time(nullptr);
   const std::string suffix = fmt::format(".before-{:%Y%m%dT%H%M%SZ}", fmt::gmtime(now));
@@ -379,7 +323,8 @@ Result<RollbackResult> SnapshotService::Impl::Rollback(InodeId what, const Calle
       return Status(Code::kAccess,
                     fmt::format("'{}' in the snapshot: you may not read it", found.path));
     }
-    CAIRN_ASSIGN_OR_RETURN(auto item, TargetOf(group, found.attributes.inode, caller));
+    CAIRN_ASSIGN_OR_RETURN(auto item,
+                           RollbackTarget(filesystem_, group, found.attributes.inode, caller));
     if (!paths.insert(item.path).second) {
       return Status(Code::kExists,
                     fmt::format("two members of the snapshot would go to '{}'", item.path));

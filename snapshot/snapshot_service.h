@@ -7,8 +7,8 @@
 //
 // A snapshot is a directory of `.snapshots`, with its members at the paths they had below the
 // mount's root; its id is that directory's inode number. Looking around there needs nothing of
-// this class: Filesystem::Lookup and its kin do. A kernel that may have cached that a name does
-// not exist (or exists) is to be told of `.snapshots/NAME` after Create, Delete and Rollback.
+// this class: Filesystem::Lookup and its kin do. Create, Delete and Rollback change names there
+// that nobody is told of: they are not to be cached.
 //
 // A request that is sent again to another server after it was carried out (Caller::resent) gets the
 // answer that it would have got, whatever others have done since. A caller who checks something of

@@ -26,6 +26,8 @@ while read -r name; do insmod "/$name.ko" || bad "module $name"; done </modules
 for _ in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/vda ] || sleep 1; done
 
 write() {
+  # What comes in would else be shown in the middle of what is said.
+  stty -F /dev/console -echo || bad "stty"
   { read -r _ </dev/console; : >/stop; } &
   number=0
   while [ ! -e /stop ]; do

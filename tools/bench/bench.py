@@ -112,6 +112,7 @@ def run_backing(backing, folder, passthrough, options, failures):
             stack.callback(target.close)
             say(f"{backing}: starting {target.title}")
             target.start(options.size_mib)
+        targets.fill(lineup)
         for job in selected:
             rounds = []
             for number in range(options.rounds):

@@ -37,6 +37,7 @@ def figure(job, unit):
     return (job["read"]["bw_bytes"] + job["write"]["bw_bytes"]) / 2**20
 
 
-def fill(path, size_mib):
-    """Writes the whole file once, so that later jobs find existing blocks."""
-    run(path, size_mib, {"rw": "write", "bs": "1M", "ioengine": "psync", "end_fsync": 1})
+def fill(path, size_mib, offset_mib=0):
+    """Writes size_mib from the offset on once, so that later jobs find existing blocks."""
+    run(path, size_mib, {"rw": "write", "bs": "1M", "ioengine": "psync", "end_fsync": 1,
+                         "offset": f"{offset_mib}M"})

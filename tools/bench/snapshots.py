@@ -94,8 +94,8 @@ class Bench:
             f"and {ms(max(at_no_cut))}; writers' p99.9 {ms(own)}, worst "
             f"{ms(max(e['max'] for e in calm))} without, "
             f"{ms(median(e['p999'] for e in busy))} and {ms(max(e['max'] for e in busy))} with",
-            f"median at most {goal_ms} ms above p99.9 without",
-            median(at_cut) <= own + goal_ms / 1000)
+            f"worst at most {goal_ms} ms above p99.9 without",
+            max(at_cut) <= own + goal_ms / 1000)
 
     # --- from the request to the durable answer
 
@@ -245,16 +245,19 @@ class Bench:
                 while file.read(MIB):
                     pass
             passes[each] = time.perf_counter() - begin
-        job = {"rw": "randread", "bs": "4k", "direct": 1, "ioengine": "io_uring", "iodepth": 16}
-        ratios = []
-        for _ in range(2 if self.quick else 5):
-            figures = {each: fio.figure(fio.run(each, size_mib, job, 2), "iops")
-                       for each in (path, flat)}
-            ratios.append(figures[path] / figures[flat])
-        ratio = statistics.median(ratios)
-        self.note(part, what, f"4K random reads to a flat volume's: ratio {ratio:.2f}; first pass "
-                  f"over {size_mib} MiB {passes[path]:.2f} s, {passes[flat]:.2f} s flat", "0.95",
-                  ratio >= 0.95)
+        for depth, engine in ((1, "psync"), (16, "io_uring")):
+            job = {"rw": "randread", "bs": "4k", "direct": 1, "ioengine": engine,
+                   "iodepth": depth}
+            ratios = []
+            for _ in range(2 if self.quick else 5):
+                figures = {each: fio.figure(fio.run(each, size_mib, job, 2), "iops")
+                           for each in (path, flat)}
+                ratios.append(figures[path] / figures[flat])
+            ratio = statistics.median(ratios)
+            self.note(part, f"{what}, depth {depth}",
+                      f"4K random reads to a flat volume's: ratio {ratio:.2f} ({min(ratios):.2f} to "
+                      f"{max(ratios):.2f}); first pass over {size_mib} MiB {passes[path]:.2f} s, "
+                      f"{passes[flat]:.2f} s flat", "0.95", ratio >= 0.95)
 
     # --- deleting many
 

@@ -28,6 +28,7 @@ def run(build, baseline, folder, rounds, seconds, size_mib, say):
         for target in lineup:
             stack.callback(target.close)
             target.start(size_mib)
+        targets.fill(lineup)
         for job in jobs.select(JOBS):
             measured = []
             for number in range(rounds):

@@ -25,8 +25,6 @@ std::chrono::seconds LockWait(const ServeCommandLine& command) {
   return mounted_elsewhere ? std::chrono::seconds(0) : kLockWait;
 }
 
-// Of the bound that `memory=` sets: LevelDB's blocks, resolved chunk maps, checksums, and the rest
-// for request buffers, open volumes and what the libraries keep.
 // Of the limit on descriptors, for extent files; LevelDB, volumes' heads and workers need others.
 constexpr uint64_t kOpenFilesShare = 4;
 constexpr uint64_t kMostOpenFiles = 4096;
@@ -37,6 +35,8 @@ size_t MostOpenFiles() {
   return std::min<uint64_t>(kMostOpenFiles, limit.rlim_cur / kOpenFilesShare);
 }
 
+// Of the bound that `memory=` sets: LevelDB's blocks, resolved chunk maps, checksums, and the rest
+// for request buffers, open volumes and what the libraries keep.
 constexpr uint64_t kIndexShare = 8;
 constexpr uint64_t kChunkMapShare = 5;
 constexpr uint64_t kSealShare = 20;
