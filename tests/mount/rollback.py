@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Rollback: open files and mappings see the old content, what was overwritten is kept."""
 import mmap
+import multiprocessing
 import os
 import random
+import sys
 import threading
 
 import snapshot_tools as tools
-from cairn_mount import Mount, main
+from cairn_mount import Mount, main, undo
 from checks import check, check_equal, check_error, file_hash
 
 
@@ -99,20 +101,41 @@ def removed_volumes_come_back(bin_folder):
         tools.check_hashes(folder, old, "after the rollback")
 
 
+def keep_pages_dirty(path, size, dirty, go_on):
+    """In a process of its own: one that starts programs writes its mappings' pages back by that.
+
+    Fills the file through a mapping, tells `dirty`, waits for `go_on`. Exit code 0: by then the
+    mapping shows what the rollback brought back.
+    """
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), size) as view:
+        view[:] = b"d" * size
+        dirty.set()
+        if not go_on.wait(60):
+            sys.exit(2)
+        code = 0 if view[:] == b"a" * size else 1
+        os.fsync(file.fileno())
+    sys.exit(code)
+
+
 def dirty_pages_of_before_do_not_come_through(bin_folder):
     size = 1 << 20
+    forked = multiprocessing.get_context("fork")
     with Mount(bin_folder) as mount:
         path = mount.path("disk")
         with open(path, "wb") as file:
             file.write(b"a" * size)
         tools.create(path, "s")
-        with open(path, "r+b") as file, mmap.mmap(file.fileno(), size) as view:
-            view[:] = b"d" * size  # Only in the kernel's pages.
+        dirty, go_on = forked.Event(), forked.Event()
+        other = forked.Process(target=keep_pages_dirty, args=(path, size, dirty, go_on))
+        other.start()
+        with undo(other.kill):
+            check(dirty.wait(60), "the pages are dirty")
             mount.cairn("snapshot", "rollback", tools.place(mount, "s"))
-            check(view[:] == b"a" * size, "the mapping")
             with open(mount.path(".snapshots", kept(mount, "s")[0], "disk"), "rb") as before:
                 check(before.read() == b"d" * size, "the pages are not in what was kept")
-            os.fsync(file.fileno())
+            go_on.set()
+            other.join(60)
+            check_equal(other.exitcode, 0, "the mapping shows what came back")
         with open(path, "rb") as file:
             check(file.read() == b"a" * size, "the pages were written over the rollback")
 
