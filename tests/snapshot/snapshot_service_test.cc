@@ -64,7 +64,15 @@ TEST_F(SnapshotServiceTest, ARequestThatIsRefusedMakesNothing) {
   EXPECT_EQ(code(Request("a/b"), kAlice), Code::kInvalid);
   EXPECT_EQ(code(Request(""), kAlice), Code::kInvalid);
   EXPECT_EQ(code(Request(".."), kAlice), Code::kInvalid);
+  EXPECT_EQ(code(Request("a\x1b[2J"), kAlice), Code::kInvalid) << "steers a terminal";
+  EXPECT_EQ(code(Request("a\x7f"), kAlice), Code::kInvalid);
   SnapshotRequest request = Request("s");
+  request.description = "one\ntwo";
+  EXPECT_EQ(code(request, kAlice), Code::kInvalid);
+  request = Request("s");
+  request.tags["key"] = "a\rb";
+  EXPECT_EQ(code(request, kAlice), Code::kInvalid);
+  request = Request("s");
   request.roots = {InodeId(12345)};
   EXPECT_EQ(code(request, kRoot), Code::kNotFound);
   // Somebody else's volume in one's own directory.
