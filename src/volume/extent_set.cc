@@ -57,6 +57,8 @@ Result<ExtentFile*> ExtentSet::OpenHead(SegmentIndex segment, ExtentStore::Mode 
   const auto known = known_sizes_.find(id);
   if (known != known_sizes_.end()) mode = ExtentStore::Mode::kMustExist;
   const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
+  // Each epoch leaves a file open, also of a volume that nobody reads.
+  if (store_.has_too_many_open()) CloseIdle();
   CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, mode, known_size));
   ExtentFile* const pointer = file.get();
   open_[id] = std::move(file);
@@ -79,19 +81,24 @@ Result<std::shared_ptr<ExtentFile>> ExtentSet::Lower(const ExtentId& id) {
   if (found != open_.end()) return found->second;
   const auto known = known_sizes_.find(id);
   const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
-  CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, ExtentStore::Mode::kMustExist, known_size));
-  if (++lower_opened_ >= kLowerFiles && store_.has_too_many_open()) {
-    // A volume may have thousands beneath it. As long as there is room they stay open: a random
-    // read of a volume with much history would else open a file each time.
-    lower_opened_ = 0;
-    std::erase_if(open_, [this](const auto& entry) CAIRN_REQUIRES(mu_) {
-      const ExtentId& lower = entry.first;
-      const bool head = lower.branch == head_level_.branch && lower.epoch >= head_level_.epoch;
-      return !head && !draining_.contains(lower) && entry.second.use_count() == 1;
-    });
+  // A volume may have thousands beneath it. As long as there is room they stay open: a random read
+  // of a volume with much history would else open a file each time.
+  ++lower_opened_;
+  if (store_.is_crowded() || (lower_opened_ >= kLowerFiles && store_.has_too_many_open())) {
+    CloseIdle();
   }
+  CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, ExtentStore::Mode::kMustExist, known_size));
   open_[id] = file;
   return file;
+}
+
+void ExtentSet::CloseIdle() {
+  lower_opened_ = 0;
+  std::erase_if(open_, [this](const auto& entry) CAIRN_REQUIRES(mu_) {
+    const auto& [id, file] = entry;
+    const bool head = id.branch == head_level_.branch && id.epoch >= head_level_.epoch;
+    return !head && !draining_.contains(id) && !file->dirty() && file.use_count() == 1;
+  });
 }
 
 Result<ExtentSet::Files> ExtentSet::OpenAll() {
@@ -153,6 +160,7 @@ void ExtentSet::NoteRecorded(const Synced& synced) {
   MutexLock lock(mu_);
   for (const auto& [id, size] : synced.sizes) known_sizes_[id] = size;
   for (const ExtentId& id : synced.drained) draining_.erase(id);
+  if (!synced.drained.empty() && store_.has_too_many_open()) CloseIdle();
 }
 
 bool ExtentSet::dirty() const {

@@ -84,6 +84,9 @@ class ExtentSet {
     return {head_level_.branch, head_level_.epoch, segment};
   }
 
+  // Closes the files beneath the head that nobody uses and that need no sync.
+  void CloseIdle() CAIRN_REQUIRES(mu_);
+
   // While the store has too many files open: how many beneath the head are opened before those not
   // in use are closed.
   static constexpr size_t kLowerFiles = 64;

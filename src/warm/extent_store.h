@@ -115,6 +115,8 @@ class ExtentStore {
 
   size_t open_files() const { return open_count_->load(std::memory_order_relaxed); }
   bool has_too_many_open() const { return open_files() > most_open_; }
+  // So many that who opens one should close all that it does not need.
+  bool is_crowded() const { return open_files() > 2 * most_open_; }
 
   // While there is one, each file that is opened counts as dirty, and its name as not durable.
   bool has_unsynced_past() const { return unsynced_past_.load(std::memory_order_acquire); }

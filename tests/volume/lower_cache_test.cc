@@ -33,7 +33,9 @@ class LowerCacheTest : public ::testing::Test {
       ASSERT_TRUE((*file)->WriteAt(0, data).ok());
     }
     set_ = std::make_unique<ExtentSet>(*store_);
-    set_->ResetToNew(Lineage::OfNew(kBranch, Epoch(kEpochs + 1)));
+    ExtentSet::KnownSizes known_sizes;
+    for (uint64_t epoch = 1; epoch <= kEpochs; ++epoch) known_sizes[FileOf(epoch)] = 4096;
+    set_->ResetTo(Lineage::OfNew(kBranch, Epoch(kEpochs + 1)), std::move(known_sizes));
   }
   void ReadAll() {
     for (uint64_t epoch = 1; epoch <= kEpochs; ++epoch) {
@@ -91,6 +93,30 @@ TEST_F(LowerCacheTest, FilesBeyondTheBoundAreClosedButNotThoseInUse) {
   auto again = set_->Lower(FileOf(7));
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->get(), held->get());
+}
+
+// Else a group that is written between its snapshots takes all descriptors.
+TEST_F(LowerCacheTest, FilesOfEndedEpochsAreClosedBeyondTheBoundAlsoWhenNobodyReads) {
+  MakeFiles(10);
+  const std::vector<std::byte> data(8, std::byte{1});
+  for (uint64_t epoch = kEpochs + 1; epoch <= kEpochs + 100; ++epoch) {
+    auto head = set_->HeadForWriting(SegmentIndex(0));
+    ASSERT_TRUE(head.ok()) << head.status().ToString();
+    ASSERT_TRUE((*head)->EnsureSize(4096).ok());
+    ASSERT_TRUE((*head)->WriteAt(0, data).ok());
+    set_->BeginEpoch(Epoch(epoch + 1));
+    IndexBatch batch;
+    auto synced = set_->Sync(batch);
+    ASSERT_TRUE(synced.ok()) << synced.status().ToString();
+    set_->NoteRecorded(*synced);
+    EXPECT_LE(store_->open_files(), 11u);
+  }
+}
+
+TEST_F(LowerCacheTest, InACrowdedStoreAVolumeKeepsNothingOpenThatItDoesNotUse) {
+  MakeFiles(2);
+  ReadAll();
+  EXPECT_LE(store_->open_files(), 2u * 2 + 2);
 }
 
 TEST_F(LowerCacheTest, AnEpochThatWasRemovedIsNotReadFromAFileThatIsStillOpen) {
