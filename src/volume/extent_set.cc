@@ -25,6 +25,7 @@ void ExtentSet::ResetTo(const Lineage& lineage, KnownSizes known_sizes) {
   MutexLock lock(mu_);
   for (auto& file : head_) file.store(nullptr, std::memory_order_release);
   open_.clear();
+  lower_.clear();
   draining_.clear();
   settled_bytes_.clear();
   head_level_ = lineage.head();
@@ -45,6 +46,7 @@ void ExtentSet::Forget(BranchId branch, Epoch epoch) {
   const auto gone = [&](const ExtentId& id) { return id.branch == branch && id.epoch == epoch; };
   MutexLock lock(mu_);
   std::erase_if(open_, [&](const auto& entry) { return gone(entry.first); });
+  std::erase_if(lower_, [&](const auto& entry) { return gone(entry.first); });
   std::erase_if(known_sizes_, [&](const auto& entry) { return gone(entry.first); });
   std::erase_if(settled_bytes_, [&](const auto& entry) { return gone(entry.first); });
 }
@@ -57,8 +59,6 @@ Result<ExtentFile*> ExtentSet::OpenHead(SegmentIndex segment, ExtentStore::Mode 
   const auto known = known_sizes_.find(id);
   if (known != known_sizes_.end()) mode = ExtentStore::Mode::kMustExist;
   const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
-  // Each epoch leaves a file open, also of a volume that nobody reads.
-  if (store_.has_too_many_open()) CloseIdle();
   CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, mode, known_size));
   ExtentFile* const pointer = file.get();
   open_[id] = std::move(file);
@@ -79,35 +79,22 @@ Result<std::shared_ptr<ExtentFile>> ExtentSet::Lower(const ExtentId& id) {
   MutexLock lock(mu_);
   const auto found = open_.find(id);
   if (found != open_.end()) return found->second;
+  std::weak_ptr<ExtentFile>& lower = lower_[id];
+  if (auto file = lower.lock()) return file;
   const auto known = known_sizes_.find(id);
   const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
-  // A volume may have thousands beneath it. As long as there is room they stay open: a random read
-  // of a volume with much history would else open a file each time.
-  ++lower_opened_;
-  if (store_.is_crowded() || (lower_opened_ >= kLowerFiles && store_.has_too_many_open())) {
-    CloseIdle();
-  }
   CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, ExtentStore::Mode::kMustExist, known_size));
-  open_[id] = file;
+  lower = file;
+  store_.Keep(id, file);
   return file;
 }
 
-void ExtentSet::CloseIdle() {
-  lower_opened_ = 0;
-  std::erase_if(open_, [this](const auto& entry) CAIRN_REQUIRES(mu_) {
-    const auto& [id, file] = entry;
-    const bool head = id.branch == head_level_.branch && id.epoch >= head_level_.epoch;
-    return !head && !draining_.contains(id) && !file->dirty() && file.use_count() == 1;
-  });
-}
-
-Result<ExtentSet::Files> ExtentSet::OpenAll() {
+Status ExtentSet::SyncPast() {
   std::vector<std::pair<ExtentId, bool>> known;
   {
     MutexLock lock(mu_);
     for (const auto& [id, size] : known_sizes_) known.emplace_back(id, id == HeadId(id.segment));
   }
-  Files files;
   for (const auto& [id, head] : known) {
     if (head) {
       auto file = OpenHead(id.segment, ExtentStore::Mode::kMustExist);
@@ -116,20 +103,15 @@ Result<ExtentSet::Files> ExtentSet::OpenAll() {
     }
     // A file that is missing or short has nothing to sync; who reads there is told.
     auto file = Lower(id);
-    if (file.ok()) {
-      files[id] = std::move(*file);
-    } else if (file.status().code() != Code::kCorrupt) {
-      return std::move(file).status();
-    }
+    if (file.status().code() == Code::kCorrupt) continue;
+    if (!file.ok()) return std::move(file).status();
+    CAIRN_RETURN_IF_ERROR((*file)->Sync());
   }
-  return files;
+  return Status::Ok();
 }
 
 Result<ExtentSet::Synced> ExtentSet::Sync(IndexBatch& batch) {
-  Files past;
-  if (store_.has_unsynced_past()) {
-    CAIRN_ASSIGN_OR_RETURN(past, OpenAll());
-  }
+  if (store_.has_unsynced_past()) CAIRN_RETURN_IF_ERROR(SyncPast());
   Files files;
   Synced synced;
   {
@@ -152,15 +134,19 @@ Result<ExtentSet::Synced> ExtentSet::Sync(IndexBatch& batch) {
     batch.PutExtent(id, size);
     synced.sizes[id] = size;
   }
-  for (const auto& [id, file] : past) CAIRN_RETURN_IF_ERROR(file->Sync());
   return synced;
 }
 
 void ExtentSet::NoteRecorded(const Synced& synced) {
   MutexLock lock(mu_);
   for (const auto& [id, size] : synced.sizes) known_sizes_[id] = size;
-  for (const ExtentId& id : synced.drained) draining_.erase(id);
-  if (!synced.drained.empty() && store_.has_too_many_open()) CloseIdle();
+  for (const ExtentId& id : synced.drained) {
+    if (draining_.erase(id) == 0) continue;
+    // From now on it is one of those beneath the head.
+    const auto file = open_.extract(id);
+    lower_[id] = file.mapped();
+    store_.Keep(id, file.mapped());
+  }
 }
 
 bool ExtentSet::dirty() const {

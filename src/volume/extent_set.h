@@ -77,19 +77,13 @@ class ExtentSet {
 
  private:
   using Files = std::map<ExtentId, std::shared_ptr<ExtentFile>>;
-  // Opens all files that the index knows of, in case that an earlier server left them unsynced.
-  Result<Files> OpenAll();
+  // Syncs all files that the index knows of, in case that an earlier server left them unsynced, and
+  // opens those of the head. One at a time: there may be more than can be open.
+  Status SyncPast();
   Result<ExtentFile*> OpenHead(SegmentIndex segment, ExtentStore::Mode mode);
   ExtentId HeadId(SegmentIndex segment) const CAIRN_REQUIRES(mu_) {
     return {head_level_.branch, head_level_.epoch, segment};
   }
-
-  // Closes the files beneath the head that nobody uses and that need no sync.
-  void CloseIdle() CAIRN_REQUIRES(mu_);
-
-  // While the store has too many files open: how many beneath the head are opened before those not
-  // in use are closed.
-  static constexpr size_t kLowerFiles = 64;
 
   ExtentStore& store_;
 
@@ -97,8 +91,10 @@ class ExtentSet {
 
   mutable Mutex mu_;
   Lineage::Level head_level_ CAIRN_GUARDED_BY(mu_);
-  std::map<ExtentId, std::shared_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
-  size_t lower_opened_ CAIRN_GUARDED_BY(mu_) = 0;
+  // The head's, and those of draining_.
+  Files open_ CAIRN_GUARDED_BY(mu_);
+  // Others that were opened. The store keeps as many of them as it may.
+  std::map<ExtentId, std::weak_ptr<ExtentFile>> lower_ CAIRN_GUARDED_BY(mu_);
   // The files of the head's older epochs that no sync has made durable since those ended.
   std::set<ExtentId> draining_ CAIRN_GUARDED_BY(mu_);
   // What files that nobody writes to any more hold on their filesystem; only cleaning changes it.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "src/warm/geometry.h"
@@ -45,17 +46,10 @@ ExtentFile::ExtentFile(Env& env, std::string directory, std::unique_ptr<File> fi
     : env_(env),
       directory_(std::move(directory)),
       file_(std::move(file)),
-      counter_(std::move(origin.counter)),
       dirty_(!origin.known),
       may_hold_leftovers_(!origin.created),
       size_(size),
-      name_is_durable_(origin.known) {
-  if (counter_) counter_->fetch_add(1, std::memory_order_relaxed);
-}
-
-ExtentFile::~ExtentFile() {
-  if (counter_) counter_->fetch_sub(1, std::memory_order_relaxed);
-}
+      name_is_durable_(origin.known) {}
 
 Status ExtentFile::TooShort(uint64_t end) const {
   return Status(Code::kCorrupt,
@@ -173,9 +167,7 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
   }
   auto file = std::make_shared<ExtentFile>(
       env_, DirectoryOf(id.branch), std::move(*opened),
-      ExtentFile::Origin{.created = created,
-                         .known = known_size > 0 && !has_unsynced_past(),
-                         .counter = open_count_},
+      ExtentFile::Origin{.created = created, .known = known_size > 0 && !has_unsynced_past()},
       info.size);
   // Forget files that nobody holds any more, now and then.
   if (open_.size() >= 64 && (open_.size() & (open_.size() - 1)) == 0) {
@@ -185,7 +177,31 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
   return file;
 }
 
+void ExtentStore::Keep(const ExtentId& id, std::shared_ptr<ExtentFile> file) {
+  std::shared_ptr<ExtentFile> oldest;  // Closed when the lock is released.
+  MutexLock lock(mu_);
+  if (!kept_.try_emplace(id, std::move(file)).second) return;
+  kept_order_.push_back(id);
+  while (kept_order_.size() > most_kept_) {
+    const auto found = kept_.find(kept_order_.front());
+    kept_order_.pop_front();
+    if (found == kept_.end()) continue;
+    oldest = std::move(found->second);
+    kept_.erase(found);
+  }
+}
+
+size_t ExtentStore::open_files() {
+  MutexLock lock(mu_);
+  return static_cast<size_t>(std::count_if(
+      open_.begin(), open_.end(), [](const auto& entry) { return !entry.second.expired(); }));
+}
+
 Status ExtentStore::Remove(const ExtentId& id) {
+  {
+    MutexLock lock(mu_);
+    kept_.erase(id);
+  }
   Status status = env_.Remove(PathOf(id));
   if (status.code() == Code::kNotFound) return Status::Ok();
   return status;

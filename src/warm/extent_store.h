@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -27,15 +28,13 @@ namespace cairn {
 class ExtentFile {
  public:
   // `created`: by this opening, so that it holds nothing. `known`: the index has its record, so
-  // that its name is durable. `counter`, if any, counts the file for as long as it is open.
+  // that its name is durable.
   struct Origin {
     bool created = false;
     bool known = false;
-    std::shared_ptr<std::atomic<size_t>> counter = nullptr;
   };
   ExtentFile(Env& env, std::string directory, std::unique_ptr<File> file, Origin origin,
              uint64_t size);
-  ~ExtentFile();
 
   const std::string& path() const { return file_->path(); }
 
@@ -90,7 +89,6 @@ class ExtentFile {
   Env& env_;
   const std::string directory_;
   const std::unique_ptr<File> file_;
-  const std::shared_ptr<std::atomic<size_t>> counter_;
 
   std::atomic<bool> dirty_{false};
   std::atomic<bool> may_hold_leftovers_;
@@ -108,15 +106,10 @@ class ExtentStore {
  public:
   // `dir` was made by Format. `env` outlives the store.
   // `unsynced_past`: another process may have written to any file and not synced it.
-  // `most_open`: who opens files only to read should close some when more than these are open.
-  ExtentStore(Env& env, std::string dir, bool unsynced_past = false, size_t most_open = kMostOpen)
-      : env_(env), dir_(std::move(dir)), most_open_(most_open), unsynced_past_(unsynced_past) {}
-  static constexpr size_t kMostOpen = 1024;
-
-  size_t open_files() const { return open_count_->load(std::memory_order_relaxed); }
-  bool has_too_many_open() const { return open_files() > most_open_; }
-  // So many that who opens one should close all that it does not need.
-  bool is_crowded() const { return open_files() > 2 * most_open_; }
+  // `most_kept`: see Keep.
+  ExtentStore(Env& env, std::string dir, bool unsynced_past = false, size_t most_kept = kMostKept)
+      : env_(env), dir_(std::move(dir)), most_kept_(most_kept), unsynced_past_(unsynced_past) {}
+  static constexpr size_t kMostKept = 1024;
 
   // While there is one, each file that is opened counts as dirty, and its name as not durable.
   bool has_unsynced_past() const { return unsynced_past_.load(std::memory_order_acquire); }
@@ -129,6 +122,12 @@ class ExtentStore {
   // One object for one file as long as anyone holds it. kCorrupt when the file must exist and does
   // not, or is shorter than `known_size`, the size in the index's extent record.
   Result<std::shared_ptr<ExtentFile>> Open(const ExtentId& id, Mode mode, uint64_t known_size);
+  // Holds a file that its user may let go of, so that the next one need not open it. All volumes
+  // together have `most_kept` such files: the one that was kept first goes. A file that is removed
+  // is kept no longer.
+  void Keep(const ExtentId& id, std::shared_ptr<ExtentFile> file);
+  // Files that somebody holds, or that are kept.
+  size_t open_files();
   // OK when it is not there. REQUIRES: nothing in the index refers to it durably any more.
   Status Remove(const ExtentId& id);
   // The same for all files of a branch, those that the index does not know among them.
@@ -149,13 +148,14 @@ class ExtentStore {
 
   Env& env_;
   const std::string dir_;
-  const size_t most_open_;
+  const size_t most_kept_;
   std::atomic<bool> unsynced_past_;
-  // Shared with the files, of which some may outlive the store.
-  const std::shared_ptr<std::atomic<size_t>> open_count_ = std::make_shared<std::atomic<size_t>>(0);
 
   Mutex mu_;
   std::map<ExtentId, std::weak_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
+  std::map<ExtentId, std::shared_ptr<ExtentFile>> kept_ CAIRN_GUARDED_BY(mu_);
+  // The order in which they were; some may be gone since.
+  std::deque<ExtentId> kept_order_ CAIRN_GUARDED_BY(mu_);
 };
 
 }  // namespace cairn

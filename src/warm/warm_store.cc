@@ -78,7 +78,7 @@ Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& 
   CAIRN_RETURN_IF_ERROR(store->OpenIndex(options));
   const bool unsynced_past = options.takes_over && !store->was_clean_;
   store->extents_ =
-      std::make_unique<ExtentStore>(env, dir + "/extents", unsynced_past, options.most_open_files);
+      std::make_unique<ExtentStore>(env, dir + "/extents", unsynced_past, options.most_kept_files);
   return store;
 }
 

@@ -40,8 +40,8 @@ struct WarmStoreOptions {
   // What to tell others who find the store locked, e.g. "mounted at /mnt by process 42".
   std::string holder;
   uint64_t index_cache_bytes = 32ull << 20;
-  // Of extent files; see ExtentStore.
-  size_t most_open_files = 1024;
+  // Extent files that stay open while nobody uses them; see ExtentStore::Keep.
+  size_t most_kept_files = ExtentStore::kMostKept;
 };
 
 class WarmStore {

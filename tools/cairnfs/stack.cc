@@ -25,14 +25,15 @@ std::chrono::seconds LockWait(const ServeCommandLine& command) {
   return mounted_elsewhere ? std::chrono::seconds(0) : kLockWait;
 }
 
-// Of the limit on descriptors, for extent files; LevelDB, volumes' heads and workers need others.
-constexpr uint64_t kOpenFilesShare = 4;
-constexpr uint64_t kMostOpenFiles = 4096;
+// Of the limit on descriptors, for extent files that nobody uses just now; LevelDB, volumes' heads
+// and workers need others.
+constexpr uint64_t kKeptFilesShare = 4;
+constexpr uint64_t kMostKeptFiles = 4096;
 
-size_t MostOpenFiles() {
+size_t MostKeptFiles() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
-  return std::min<uint64_t>(kMostOpenFiles, limit.rlim_cur / kOpenFilesShare);
+  return std::min<uint64_t>(kMostKeptFiles, limit.rlim_cur / kKeptFilesShare);
 }
 
 // Of the bound that `memory=` sets: LevelDB's blocks, resolved chunk maps, checksums, and the rest
@@ -74,7 +75,7 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
   if (command.lock_fd >= 0) store_options.lock = AdoptFileLock(UniqueFd(command.lock_fd));
   store_options.takes_over = command.generation > 1;
   store_options.holder = fmt::format("mounted at {} by process {}", command.mountpoint, getpid());
-  store_options.most_open_files = MostOpenFiles();
+  store_options.most_kept_files = MostKeptFiles();
   store_options.index_cache_bytes = command.options.memory_bytes / kIndexShare;
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<WarmStore> store,
                          WarmStore::Open(*stack->env_, command.store, store_options));
