@@ -1,60 +1,12 @@
 // What SnapshotService refuses to who has no rights, and to whoever asks for what cannot be.
 #include <gtest/gtest.h>
 
-#include "snapshot/snapshot_service.h"
-#include "tests/volume/snapshot_test_util.h"
+#include "tests/snapshot/snapshot_service_test_util.h"
 
 namespace cairn {
 namespace {
 
-constexpr Caller kRoot{};
-constexpr Caller kAlice{1001, 1001, {}};
-constexpr Caller kBob{1002, 1002, {}};
-
-class SnapshotRightsTest : public testing::Test {
- protected:
-  void SetUp() override {
-    machine_.Mount();
-    service_ = std::make_unique<SnapshotService>(filesystem());
-    vm_ = MakeDirectory(kRootInode, "vm", kAlice);
-    data_ = Make(vm_, "data.img", 2, kAlice);
-  }
-  Filesystem& filesystem() { return machine_.filesystem(); }
-
-  InodeId MakeDirectory(InodeId parent, const std::string& name, const Caller& caller) {
-    auto made = filesystem().MakeDirectory(parent, name, 0750, caller);
-    EXPECT_TRUE(made.ok()) << made.status().ToString();
-    return made.ok() ? made->inode : InodeId(0);
-  }
-  InodeId Make(InodeId parent, const std::string& name, unsigned stamp, const Caller& caller) {
-    auto made = filesystem().Create(parent, name, 0640, caller);
-    EXPECT_TRUE(made.ok()) << made.status().ToString();
-    Fill(made->inode, stamp);
-    return made->inode;
-  }
-  void Fill(InodeId inode, unsigned stamp) {
-    auto volume = filesystem().FindVolume(inode);
-    ASSERT_TRUE(volume.ok()) << volume.status().ToString();
-    ASSERT_EQ(WriteCode(**volume, 0, kSize, stamp), Code::kOk);
-  }
-  SnapshotRequest Request(const std::string& name) {
-    SnapshotRequest request;
-    request.roots = {vm_};
-    request.name = name;
-    return request;
-  }
-  SnapshotInfo Create(const SnapshotRequest& request, const Caller& caller = kAlice) {
-    auto created = service_->Create(request, caller);
-    EXPECT_TRUE(created.ok()) << created.status().ToString();
-    return created.ok() ? created->info : SnapshotInfo{};
-  }
-
-  static constexpr uint64_t kSize = 10000;
-  TestMachine machine_;
-  std::unique_ptr<SnapshotService> service_;
-  InodeId vm_;
-  InodeId data_;
-};
+class SnapshotRightsTest : public SnapshotServiceTest {};
 
 TEST_F(SnapshotRightsTest, RollbackDoesNotShowWhatTheCallerMightNotRead) {
   const InodeId disk = Make(kRootInode, "disk.img", 7, kRoot);
