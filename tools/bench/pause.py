@@ -31,7 +31,11 @@ _STAMP = re.compile(r"^(\S+Z) \w \d+ (.*)")
 
 def index_mib(cairn):
     folder = os.path.join(cairn.store, "index")
-    return sum(os.stat(os.path.join(folder, name)).st_size for name in os.listdir(folder)) >> 20
+    total = 0
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # The index compacts meanwhile.
+            total += os.stat(os.path.join(folder, name)).st_size
+    return total >> 20
 
 
 def make_store(cairn, volumes, chunks_gib, index_goal_mib, say):
