@@ -5,6 +5,7 @@ Run by bench.py as the job `pause`, or alone: pause.py --build DIR [--store DIR]
 The store of 1 000 volumes takes minutes to make: with --store it is kept there for the next run.
 """
 import argparse
+import contextlib
 import datetime
 import json
 import mmap
