@@ -232,11 +232,9 @@ class Race:
                     self.barrier.wait()
                     if number == 0:
                         self.judge(kind)
-                        load.moved()
-                        if load.stop_wanted.is_set() and kind == "unlink":
-                            return
-                    elif load.stop_wanted.is_set():
-                        load.moved()
+                    load.moved()
+                    if number == 0 and load.stop_wanted.is_set() and kind == "unlink":
+                        return
         except threading.BrokenBarrierError:
             pass
         finally:
