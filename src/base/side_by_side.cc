@@ -1,0 +1,78 @@
+#include "src/base/side_by_side.h"
+
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "src/base/mutex.h"
+
+namespace cairn {
+namespace {
+
+// Shared with the tasks: one may begin only after the call is over, and finds nothing to do then.
+class Calls {
+ public:
+  Calls(size_t count, const std::function<Status(size_t)>& work) : count_(count), work_(work) {}
+
+  bool RunOne() {
+    const auto number = Begin();
+    if (!number) return false;
+    End(work_(*number));
+    return true;
+  }
+  Status Wait() {
+    MutexLock lock(mu_);
+    while (running_ > 0) none_runs_.Wait(mu_);
+    return failure_;
+  }
+
+ private:
+  std::optional<size_t> Begin() {
+    MutexLock lock(mu_);
+    if (next_ >= count_) return std::nullopt;
+    ++running_;
+    return next_++;
+  }
+  void End(Status status) {
+    MutexLock lock(mu_);
+    if (!status.ok() && failure_.ok()) {
+      failure_ = std::move(status);
+      next_ = count_;
+    }
+    if (--running_ == 0) none_runs_.NotifyAll();
+  }
+
+  const size_t count_;
+  // The caller's: good while a call runs, hence after each Begin that gave one out.
+  const std::function<Status(size_t)>& work_;
+
+  Mutex mu_;
+  CondVar none_runs_;
+  size_t next_ CAIRN_GUARDED_BY(mu_) = 0;
+  size_t running_ CAIRN_GUARDED_BY(mu_) = 0;
+  Status failure_ CAIRN_GUARDED_BY(mu_);
+};
+
+}  // namespace
+
+Status ForEachSideBySide(Executor& executor, size_t most, size_t count,
+                         const std::function<Status(size_t)>& work,
+                         std::chrono::microseconds patience) {
+  using Clock = std::chrono::steady_clock;
+  const auto calls = std::make_shared<Calls>(count, work);
+  size_t helpers = 0;
+  for (Clock::time_point began = Clock::now(); calls->RunOne();) {
+    const Clock::time_point ended = Clock::now();
+    if (ended - began > patience && helpers + 1 < most) {
+      executor.Post([calls] {
+        while (calls->RunOne()) {
+        }
+      });
+      ++helpers;
+    }
+    began = ended;
+  }
+  return calls->Wait();
+}
+
+}  // namespace cairn

@@ -1,0 +1,102 @@
+#include "src/base/side_by_side.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <latch>
+#include <thread>
+#include <vector>
+
+#include "src/base/stepping_executor.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::chrono::microseconds kNoPatience{0};
+
+TEST(SideBySideTest, EachIsCalledOnce) {
+  const auto executor = NewThreadExecutor(3);
+  std::vector<std::atomic<int>> calls(1000);
+  const auto work = [&](size_t number) {
+    ++calls[number];
+    return Status::Ok();
+  };
+  const Status status = ForEachSideBySide(*executor, 4, calls.size(), work, kNoPatience);
+  EXPECT_TRUE(status.ok());
+  for (const auto& each : calls) EXPECT_EQ(each.load(), 1);
+}
+
+TEST(SideBySideTest, NothingToDoIsDone) {
+  SteppingExecutor executor;
+  EXPECT_TRUE(
+      ForEachSideBySide(executor, 4, 0, [](size_t) { return Status(Code::kIo, "called"); }).ok());
+  EXPECT_EQ(executor.queued_count(), 0u);
+}
+
+// The first is slow enough for two helpers to be worth it; with them, the others meet in the latch,
+// which opens for three only.
+TEST(SideBySideTest, CallsThatWaitRunSeveralAtATime) {
+  const auto executor = NewThreadExecutor(2);
+  std::latch meeting(3);
+  const auto work = [&](size_t number) {
+    if (number < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (number >= 2) meeting.arrive_and_wait();
+    return Status::Ok();
+  };
+  EXPECT_TRUE(ForEachSideBySide(*executor, 3, 5, work, kNoPatience).ok());
+}
+
+TEST(SideBySideTest, CallsThatDoNotWaitStayWithTheCaller) {
+  SteppingExecutor executor;
+  const auto work = [](size_t) { return Status::Ok(); };
+  EXPECT_TRUE(ForEachSideBySide(executor, 3, 100, work, std::chrono::hours(1)).ok());
+  EXPECT_EQ(executor.queued_count(), 0u);
+}
+
+TEST(SideBySideTest, NoMoreThanAskedForRunAtATime) {
+  const auto executor = NewThreadExecutor(6);
+  std::atomic<int> running{0};
+  std::atomic<int> most{0};
+  const auto work = [&](size_t) {
+    const int now = ++running;
+    int seen = most.load();
+    while (seen < now && !most.compare_exchange_weak(seen, now)) {
+    }
+    std::this_thread::yield();
+    --running;
+    return Status::Ok();
+  };
+  EXPECT_TRUE(ForEachSideBySide(*executor, 2, 300, work, kNoPatience).ok());
+  EXPECT_LE(most.load(), 2);
+}
+
+TEST(SideBySideTest, AnExecutorThatRunsNothingLeavesItToTheCaller) {
+  SteppingExecutor executor;
+  int calls = 0;
+  const auto work = [&](size_t number) {
+    EXPECT_EQ(number, static_cast<size_t>(calls));
+    ++calls;
+    return Status::Ok();
+  };
+  EXPECT_TRUE(ForEachSideBySide(executor, 4, 10, work, kNoPatience).ok());
+  EXPECT_EQ(calls, 10);
+  // What was posted comes too late, and finds nothing.
+  executor.RunAll();
+  EXPECT_EQ(calls, 10);
+}
+
+TEST(SideBySideTest, AFailureIsReturnedAndNoFurtherOneBegins) {
+  SteppingExecutor executor;
+  int calls = 0;
+  const Status status = ForEachSideBySide(executor, 4, 10, [&](size_t number) {
+    ++calls;
+    return number == 3 ? Status(Code::kNoSpace, "the fourth") : Status::Ok();
+  });
+  EXPECT_EQ(status.code(), Code::kNoSpace);
+  EXPECT_EQ(status.context(), "the fourth");
+  EXPECT_EQ(calls, 4);
+}
+
+}  // namespace
+}  // namespace cairn
