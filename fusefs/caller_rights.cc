@@ -42,7 +42,7 @@ bool ModeAllows(const Caller& caller, const Attributes& file, uint32_t wanted) {
 Status CheckReach(Filesystem& filesystem, const Caller& caller, InodeId inode) {
   while (inode != kRootInode) {
     CAIRN_ASSIGN_OR_RETURN(inode, filesystem.Parent(inode));
-    CAIRN_ASSIGN_OR_RETURN(const Attributes directory, filesystem.GetAttributes(inode));
+    CAIRN_ASSIGN_OR_RETURN(const Attributes directory, filesystem.GetPlainAttributes(inode));
     if (!ModeAllows(caller, directory, kSearch)) {
       return Status(Code::kAccess, "a directory above inode " + std::to_string(inode.value()) +
                                        " does not let you through");

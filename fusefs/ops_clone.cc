@@ -31,8 +31,8 @@ Status IoctlDiff(const Request& request, InodeId inode, cairn_ioc_diff& argument
   const uint64_t offset = argument.offset;
   const Caller caller = CallerWithGroups(request);
   CAIRN_RETURN_IF_ERROR(CheckReach(request.filesystem(), caller, other));
-  CAIRN_ASSIGN_OR_RETURN(const Attributes from, request.filesystem().GetAttributes(inode));
-  CAIRN_ASSIGN_OR_RETURN(const Attributes to, request.filesystem().GetAttributes(other));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes from, request.filesystem().GetPlainAttributes(inode));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes to, request.filesystem().GetPlainAttributes(other));
   CAIRN_ASSIGN_OR_RETURN(
       const DiffPage page,
       request.edge().snapshots().Diff(inode, other, offset, CAIRN_DIFF_EXTENTS, caller));
@@ -67,7 +67,7 @@ Result<CloneResult> MakeClone(const Request& request, CloneRequest wanted,
     return *answer;
   }
   CAIRN_ASSIGN_OR_RETURN(wanted.target_parent, find_parent());
-  CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem.GetAttributes(wanted.target_parent));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem.GetPlainAttributes(wanted.target_parent));
   if (!ModeAllows(caller, parent, kSearch)) {
     return Status(Code::kAccess, "the directory for the clone does not let you in");
   }

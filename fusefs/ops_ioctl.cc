@@ -21,7 +21,7 @@ bool Flag(const nlohmann::json& status, const char* name) {
 }
 
 Result<cairn_ioc_status> CollectStatus(Filesystem& filesystem, InodeId inode) {
-  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem.GetAttributes(inode));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem.GetPlainAttributes(inode));
   CAIRN_ASSIGN_OR_RETURN(const std::string text, filesystem.StatusJson(inode));
   const nlohmann::json status = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!status.is_object()) {

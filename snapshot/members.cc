@@ -41,7 +41,7 @@ bool MayWrite(const Attributes& attributes, const Caller& caller) {
 
 Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top, const Caller& caller) {
   std::vector<Found> found;
-  CAIRN_ASSIGN_OR_RETURN(Attributes attributes, filesystem.GetAttributes(top));
+  CAIRN_ASSIGN_OR_RETURN(Attributes attributes, filesystem.GetPlainAttributes(top));
   found.push_back({"", attributes});
   // Grows while it is walked over.
   for (size_t i = 0; i < found.size(); ++i) {
@@ -55,7 +55,7 @@ Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top, const 
           return true;
         }));
     for (const DirectoryEntry& entry : entries) {
-      auto child = filesystem.GetAttributes(entry.inode);
+      auto child = filesystem.GetPlainAttributes(entry.inode);
       if (child.ok()) {
         if (path.size() + entry.name.size() >= kLongestPath) {
           return Status(Code::kNameTooLong, "what lies below '" + path + "' is nested too deeply");
@@ -93,7 +93,7 @@ Result<std::string> PathBelow(Filesystem& filesystem, InodeId top, InodeId inode
 Status CheckWay(Filesystem& filesystem, InodeId inode, const Caller& caller) {
   while (inode != kRootInode) {
     CAIRN_ASSIGN_OR_RETURN(inode, filesystem.Parent(inode));
-    CAIRN_ASSIGN_OR_RETURN(const Attributes directory, filesystem.GetAttributes(inode));
+    CAIRN_ASSIGN_OR_RETURN(const Attributes directory, filesystem.GetPlainAttributes(inode));
     if (!MaySearch(directory, caller)) {
       return Status(Code::kAccess, "a directory above it does not let you through");
     }
@@ -102,7 +102,7 @@ Status CheckWay(Filesystem& filesystem, InodeId inode, const Caller& caller) {
 }
 
 Result<Attributes> LookupPath(Filesystem& filesystem, InodeId top, const std::string& path) {
-  CAIRN_ASSIGN_OR_RETURN(Attributes attributes, filesystem.GetAttributes(top));
+  CAIRN_ASSIGN_OR_RETURN(Attributes attributes, filesystem.GetPlainAttributes(top));
   for (size_t begin = 0; begin < path.size();) {
     const size_t end = std::min(path.find('/', begin), path.size());
     CAIRN_ASSIGN_OR_RETURN(attributes,

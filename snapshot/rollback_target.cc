@@ -13,7 +13,7 @@ namespace {
 // Whether the caller may make a volume anew that was at `path`, of which `member` was taken.
 Status CheckMayMake(Filesystem& filesystem, const std::string& path, InodeId member,
                     const Caller& caller) {
-  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem.GetAttributes(member));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem.GetPlainAttributes(member));
   if (caller.uid != 0 && caller.uid != attributes.uid) {
     return Status(Code::kAccess, fmt::format("'{}' was somebody else's and is gone", path));
   }
@@ -56,7 +56,7 @@ Result<SnapshotOps::RollbackItem> RollbackTarget(Filesystem& filesystem, InodeId
     CAIRN_RETURN_IF_ERROR(CheckMayMake(filesystem, item.path, member, caller));
     return item;
   }
-  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem.GetAttributes(item.volume));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem.GetPlainAttributes(item.volume));
   if (attributes.kind != FileKind::kVolume) {
     return Status(Code::kExists, fmt::format("'{}' is no volume any more", item.path));
   }

@@ -344,7 +344,7 @@ Result<RollbackResult> SnapshotService::Impl::Rollback(InodeId what, const Calle
 }
 
 Status SnapshotService::Impl::CheckReadable(InodeId inode, const Caller& caller) {
-  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem_.GetAttributes(inode));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem_.GetPlainAttributes(inode));
   if (MayRead(attributes, caller)) return Status::Ok();
   return Status(Code::kAccess, "you may not read it");
 }
@@ -362,7 +362,7 @@ Result<CloneResult> SnapshotService::Impl::Clone(const CloneRequest& request,
   if (request.source == kRootInode || request.source == kSnapshotsInode) {
     return Status(Code::kInvalid, "clone a volume, a snapshot, or a directory below the root");
   }
-  CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem_.GetAttributes(request.target_parent));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem_.GetPlainAttributes(request.target_parent));
   if (parent.kind != FileKind::kDirectory) return Status(Code::kNotDirectory, "the target's place");
   if (!MayWrite(parent, caller)) {
     return Status(Code::kAccess, "you may not write the directory of the target");

@@ -169,6 +169,10 @@ Result<Attributes> Filesystem::GetAttributes(InodeId inode) {
   return state_->names.GetAttributes(inode);
 }
 
+Result<Attributes> Filesystem::GetPlainAttributes(InodeId inode) {
+  return state_->names.GetPlainAttributes(inode);
+}
+
 Result<Attributes> Filesystem::SetAttributes(InodeId inode, const AttributeChange& change,
                                              const Caller&) {
   return state_->names.SetAttributes(inode, change);

@@ -105,6 +105,8 @@ class Filesystem {
 
   // --- Attributes.
   Result<Attributes> GetAttributes(InodeId inode);
+  // The same but for allocated_bytes, for which each of a file's extent files has to be looked at.
+  Result<Attributes> GetPlainAttributes(InodeId inode);
   // A size change is a truncation. kIsDirectory for the size of a directory, kTooLarge.
   Result<Attributes> SetAttributes(InodeId inode, const AttributeChange& change,
                                    const Caller& caller);

@@ -57,6 +57,8 @@ class Namespace {
   Status CheckChangeable(InodeId inode);
 
   Result<Attributes> GetAttributes(InodeId inode);
+  // The same but for allocated_bytes, which is 0.
+  Result<Attributes> GetPlainAttributes(InodeId inode);
   Result<Attributes> SetAttributes(InodeId inode, const AttributeChange& change);
 
   // `name` was classified by the caller and is stored as it is.
