@@ -1,6 +1,7 @@
 #include "src/volume/extent_set.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace cairn {
 
@@ -42,6 +43,61 @@ void ExtentSet::BeginEpoch(Epoch epoch) {
   head_level_.epoch = epoch;
 }
 
+void ExtentSet::PrepareEpoch() {
+  MutexLock preparing(prepare_mu_);
+  std::vector<std::pair<ExtentId, uint64_t>> wanted;
+  {
+    MutexLock lock(mu_);
+    for (uint64_t segment = 0; segment < kSegments; ++segment) {
+      ExtentFile* const file = head_[segment].load(std::memory_order_acquire);
+      if (file == nullptr || !file->TakeWritten()) continue;
+      ExtentId id = HeadId(SegmentIndex(segment));
+      id.epoch = id.epoch.Next();
+      prepared_.insert(id);
+      wanted.emplace_back(id, file->size());
+    }
+  }
+  for (const auto& [id, size] : wanted) {
+    auto file = store_.Open(id, ExtentStore::Mode::kCreate, 0);
+    if (!file.ok() || !(*file)->EnsureSize(size).ok()) continue;
+    store_.Keep(id, std::move(*file));
+  }
+  RemoveUnusedLocked();
+}
+
+void ExtentSet::RemoveUnused() {
+  MutexLock preparing(prepare_mu_);
+  RemoveUnusedLocked();
+}
+
+void ExtentSet::RemoveUnusedLocked() {
+  std::set<ExtentId> unused;
+  {
+    MutexLock lock(mu_);
+    std::erase_if(prepared_, [&](const ExtentId& id) CAIRN_REQUIRES(mu_) {
+      const bool ended = id.branch != head_level_.branch || id.epoch < head_level_.epoch;
+      if (ended) unused.insert(id);
+      return ended;
+    });
+  }
+  RemoveFiles(unused);
+}
+
+void ExtentSet::RemovePrepared() {
+  MutexLock preparing(prepare_mu_);
+  std::set<ExtentId> unused;
+  {
+    MutexLock lock(mu_);
+    unused = std::exchange(prepared_, {});
+  }
+  RemoveFiles(unused);
+}
+
+// Nobody asks for them any more. One that cannot be removed holds no block.
+void ExtentSet::RemoveFiles(const std::set<ExtentId>& files) {
+  for (const ExtentId& id : files) (void)store_.Remove(id);
+}
+
 void ExtentSet::Forget(BranchId branch, Epoch epoch) {
   const auto gone = [&](const ExtentId& id) { return id.branch == branch && id.epoch == epoch; };
   MutexLock lock(mu_);
@@ -61,6 +117,7 @@ Result<ExtentFile*> ExtentSet::OpenHead(SegmentIndex segment, ExtentStore::Mode 
   const uint64_t known_size = known == known_sizes_.end() ? 0 : known->second;
   CAIRN_ASSIGN_OR_RETURN(auto file, store_.Open(id, mode, known_size));
   ExtentFile* const pointer = file.get();
+  prepared_.erase(id);
   open_[id] = std::move(file);
   head_[segment.value()].store(pointer, std::memory_order_release);
   return pointer;

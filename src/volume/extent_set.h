@@ -37,6 +37,16 @@ class ExtentSet {
   // The head moves on to an epoch that has no files; the ones it had stay open until a sync that
   // began later has made them durable. REQUIRES: the volume's gate is closed.
   void BeginEpoch(Epoch epoch);
+  // Makes the files that the next epoch will write to first, as far as that can be told, so that a
+  // writer need not wait for it. Any thread; neither inside the gate nor with it closed. What fails
+  // here is left to the writer.
+  void PrepareEpoch();
+  // Removes what was made ahead for an epoch that has ended without it. Not by the destructor: the
+  // volume may have been loaded anew by then, and use it.
+  void RemoveUnused();
+  // The same for all that was made ahead. REQUIRES: nobody uses the volume any more.
+  void RemovePrepared();
+
   // (branch, epoch) was removed. REQUIRES: it is not the head, and the gate is closed.
   void Forget(BranchId branch, Epoch epoch);
 
@@ -81,11 +91,16 @@ class ExtentSet {
   // opens those of the head. One at a time: there may be more than can be open.
   Status SyncPast();
   Result<ExtentFile*> OpenHead(SegmentIndex segment, ExtentStore::Mode mode);
+  void RemoveUnusedLocked() CAIRN_REQUIRES(prepare_mu_);
+  void RemoveFiles(const std::set<ExtentId>& files) CAIRN_REQUIRES(prepare_mu_);
   ExtentId HeadId(SegmentIndex segment) const CAIRN_REQUIRES(mu_) {
     return {head_level_.branch, head_level_.epoch, segment};
   }
 
   ExtentStore& store_;
+
+  // Held while files are made ahead and removed again, so that none comes back.
+  Mutex prepare_mu_;
 
   std::array<std::atomic<ExtentFile*>, kSegments> head_{};
 
@@ -97,6 +112,9 @@ class ExtentSet {
   std::map<ExtentId, std::weak_ptr<ExtentFile>> lower_ CAIRN_GUARDED_BY(mu_);
   // The files of the head's older epochs that no sync has made durable since those ended.
   std::set<ExtentId> draining_ CAIRN_GUARDED_BY(mu_);
+  // Those that were made ahead and nobody has asked for yet. The store keeps them open while it has
+  // room; the index learns of one when it is written to.
+  std::set<ExtentId> prepared_ CAIRN_GUARDED_BY(mu_);
   // What files that nobody writes to any more hold on their filesystem; only cleaning changes it.
   std::map<ExtentId, uint64_t> settled_bytes_ CAIRN_GUARDED_BY(mu_);
   // The index's extent records: files that must exist, and how long they must be.

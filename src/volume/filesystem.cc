@@ -57,6 +57,7 @@ struct Filesystem::State {
     context.requests = &requests;
     context.views = &views;
     context.clock = parts.clock;
+    context.executor = parts.executor;
     context.read_only = options.read_only;
     context.make_room_in_journal = [this] { maintenance.MakeRoomInJournal(); };
     context.note_unsealed = [this](InodeId inode) { maintenance.sealer().NoteUnloaded(inode); };
@@ -118,6 +119,7 @@ Status Filesystem::Close(bool mount_goes_on) {
   // Programs wait while one server makes way for another, which will seal what is left.
   if (status.ok() && !mount_goes_on) SealAll(state.seal_at_close);
   for (const auto& volume : state.table.All()) {
+    if (!mount_goes_on) volume->DropPrepared();
     const Status health = volume->Health();
     if (!health.ok() && health.code() != Code::kStale && status.ok()) status = health;
   }

@@ -210,7 +210,12 @@ Status BranchExtents::Judge(const ExtentId& id, const ExtentFacts& facts) {
     return Status::Ok();
   }
   if (!facts.record_size) {
-    if (state_.Add({Severity::kLeak, "extent-unrecorded", state_.store.extents().PathOf(id),
+    // Made ahead for a snapshot that did not come, or was not written to: the current epoch may use
+    // it yet.
+    const bool empty = facts.file->allocated_bytes == 0;
+    if (empty && id.epoch >= branch_.record.epoch) return Status::Ok();
+    if (state_.Add({empty ? Severity::kNote : Severity::kLeak, "extent-unrecorded",
+                    state_.store.extents().PathOf(id),
                     "an extent file that the index does not know", facts.file->allocated_bytes},
                    Repair::kYes)) {
       to_remove_.push_back(id);

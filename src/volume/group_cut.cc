@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "src/base/side_by_side.h"
+
 namespace cairn {
 
 GroupCut::~GroupCut() {
@@ -25,10 +27,17 @@ Status GroupCut::Load(std::vector<InodeId> volumes) {
     CAIRN_RETURN_IF_ERROR(volume->Health());
     volumes_[inode] = std::move(volume);
   }
-  for (const auto& [inode, volume] : volumes_) {
-    if (volume->NeedsSync()) CAIRN_RETURN_IF_ERROR(volume->Sync());
-  }
-  return Status::Ok();
+  return ForEachVolume([](DiskVolume& volume) {
+    volume.PrepareCut();
+    return volume.NeedsSync() ? volume.Sync() : Status::Ok();
+  });
+}
+
+Status GroupCut::ForEachVolume(const std::function<Status(DiskVolume&)>& work) {
+  std::vector<DiskVolume*> volumes;
+  for (const auto& [inode, volume] : volumes_) volumes.push_back(volume.get());
+  return ForEachSideBySide(*context_.executor, kMostAtOnce, volumes.size(),
+                           [&](size_t number) { return work(*volumes[number]); });
 }
 
 Status GroupCut::Close(std::chrono::milliseconds deadline) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
@@ -72,12 +81,12 @@ void GroupCut::Open() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 Status GroupCut::MakeDurable() {
-  for (const auto& [inode, volume] : volumes_) {
-    CAIRN_RETURN_IF_ERROR(volume->Sync());
+  return ForEachVolume([](DiskVolume& volume) {
+    CAIRN_RETURN_IF_ERROR(volume.Sync());
+    volume.SettleCut();
     // A sync of one that was removed meanwhile does nothing.
-    CAIRN_RETURN_IF_ERROR(volume->Health());
-  }
-  return Status::Ok();
+    return volume.Health();
+  });
 }
 
 }  // namespace cairn

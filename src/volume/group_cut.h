@@ -1,6 +1,7 @@
 // GroupCut: ends the current epoch of several volumes at one instant.
 //
-//   Load          volumes loaded and synced, so that little is left to do later
+//   Load          volumes loaded and synced, and the files made that their next epochs will write to
+//                 first: what is left to do later is little, for us and for the writers
 //   Close         all gates, within a deadline: nobody is inside, new I/O waits
 //   Cut           each volume moves to its next epoch; nothing is read, written or synced
 //   Open          I/O goes on
@@ -12,6 +13,7 @@
 #define CAIRN_SRC_VOLUME_GROUP_CUT_H_
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -51,6 +53,10 @@ class GroupCut {
   std::chrono::nanoseconds held() const { return held_; }
 
  private:
+  // Syncs that run side by side share the journal commits of the filesystem below.
+  static constexpr size_t kMostAtOnce = 4;
+  Status ForEachVolume(const std::function<Status(DiskVolume&)>& work);
+
   VolumeContext& context_;
   VolumeTable& table_;
   std::map<InodeId, std::shared_ptr<DiskVolume>> volumes_;  // by inode: the order of closing

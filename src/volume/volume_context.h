@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "src/base/clock.h"
+#include "src/base/executor.h"
 #include "src/volume/branch_views.h"
 #include "src/volume/chunk_map.h"
 #include "src/volume/region_seal.h"
@@ -26,6 +27,7 @@ struct VolumeContext {
   RequestLog* requests = nullptr;
   BranchViews* views = nullptr;
   const Clock* clock = nullptr;
+  Executor* executor = nullptr;
   bool read_only = false;
   // Empties the journal by making all volumes' changes durable; called by a writer that found it
   // full, with its volume's gate entered and a chunk locked. Blocks.

@@ -140,13 +140,20 @@ std::string ExtentStore::PathOf(const ExtentId& id) const {
   return DirectoryOf(id.branch) + "/" + FileName(id);
 }
 
+std::shared_ptr<ExtentFile> ExtentStore::FindOpen(const ExtentId& id) {
+  const auto known = open_.find(id);
+  if (known == open_.end()) return nullptr;
+  auto file = known->second.lock();
+  if (file == nullptr) open_.erase(known);
+  return file;
+}
+
 Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode mode,
                                                       uint64_t known_size) {
-  MutexLock lock(mu_);
-  auto known = open_.find(id);
-  if (known != open_.end()) {
-    if (auto file = known->second.lock()) return file;
-    open_.erase(known);
+  MutexLock opening(OpeningOf(id));
+  {
+    MutexLock lock(mu_);
+    if (auto file = FindOpen(id)) return file;
   }
   const std::string path = PathOf(id);
   bool created = false;
@@ -169,6 +176,7 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
       env_, DirectoryOf(id.branch), std::move(*opened),
       ExtentFile::Origin{.created = created, .known = known_size > 0 && !has_unsynced_past()},
       info.size);
+  MutexLock lock(mu_);
   // Forget files that nobody holds any more, now and then.
   if (open_.size() >= 64 && (open_.size() & (open_.size() - 1)) == 0) {
     std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });

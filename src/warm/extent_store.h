@@ -8,6 +8,7 @@
 #ifndef CAIRN_SRC_WARM_EXTENT_STORE_H_
 #define CAIRN_SRC_WARM_EXTENT_STORE_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -54,6 +55,7 @@ class ExtentFile {
     Status status = file_->WriteAt(offset, data);
     // Also after an error: a prefix may have been written.
     if (!dirty_.load(std::memory_order_relaxed)) dirty_.store(true, std::memory_order_release);
+    if (!written_.load(std::memory_order_relaxed)) written_.store(true, std::memory_order_relaxed);
     return status;
   }
   // Lets the file reach to `size` at least.
@@ -71,6 +73,11 @@ class ExtentFile {
   // Sync, also when this process wrote nothing: for what an earlier one may have left unsynced.
   Status SyncAnyway();
   bool dirty() const { return dirty_.load(std::memory_order_acquire); }
+  // Whether it was written to since the last call, roughly: a hint.
+  bool TakeWritten() {
+    return written_.load(std::memory_order_relaxed) &&
+           written_.exchange(false, std::memory_order_relaxed);
+  }
 
   // What an earlier process or a failed write may have left where the index knows of nothing.
   // Before such a place is given out as zeros, it must be punched.
@@ -91,6 +98,7 @@ class ExtentFile {
   const std::unique_ptr<File> file_;
 
   std::atomic<bool> dirty_{false};
+  std::atomic<bool> written_{false};
   std::atomic<bool> may_hold_leftovers_;
   std::atomic<uint64_t> size_;
 
@@ -144,13 +152,21 @@ class ExtentStore {
                  const std::function<void(const std::string& path)>& stranger);
 
  private:
+  static constexpr size_t kOpeningStripes = 16;
+
   std::string DirectoryOf(BranchId branch) const;
+  Mutex& OpeningOf(const ExtentId& id) {
+    return opening_[(id.branch.value() + id.segment.value()) % kOpeningStripes];
+  }
+  std::shared_ptr<ExtentFile> FindOpen(const ExtentId& id) CAIRN_REQUIRES(mu_);
 
   Env& env_;
   const std::string dir_;
   const size_t most_kept_;
   std::atomic<bool> unsynced_past_;
 
+  // Held across the opening of a file, so that there is one object for it.
+  std::array<Mutex, kOpeningStripes> opening_;
   Mutex mu_;
   std::map<ExtentId, std::weak_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
   std::map<ExtentId, std::shared_ptr<ExtentFile>> kept_ CAIRN_GUARDED_BY(mu_);

@@ -97,6 +97,24 @@ TEST_F(FsckExtentsTest, AFileThatTheIndexDoesNotKnowIsRemoved) {
   EXPECT_EQ(store_->extents().Info(unknown).status().code(), Code::kNotFound);
 }
 
+// Snapshots make files ahead.
+TEST_F(FsckExtentsTest, AnUnknownFileWithoutBlocksIsAtMostWorthANote) {
+  const auto make = [&](Epoch epoch) {
+    const ExtentId id{volume_.branch, epoch, SegmentIndex(0)};
+    auto file = store_->extents().Open(id, ExtentStore::Mode::kCreate, 0);
+    ASSERT_TRUE(file.ok() && (*file)->EnsureSize(kChunkSize).ok());
+  };
+  make(Epoch(2));
+  ExpectClean();
+  auto branch = store_->index().GetBranch(volume_.branch);
+  ASSERT_TRUE(branch.ok());
+  branch->epoch = Epoch(3);
+  Change([&](IndexBatch& batch) { batch.PutBranch(volume_.branch, *branch); });
+  EXPECT_EQ(Check().note_count, 1u);
+  EXPECT_THAT(Codes(Check(true)), ElementsAre("extent-unrecorded"));
+  ExpectClean();
+}
+
 TEST_F(FsckExtentsTest, WhatBelongsToNoBranchIsRemoved) {
   const BranchId gone(NewId());
   Write(gone, 0, 0b111);

@@ -43,7 +43,8 @@ constexpr uint64_t kChunkMapShare = 5;
 constexpr uint64_t kSealShare = 20;
 
 std::unique_ptr<Executor> NewExecutor() {
-  const int threads = std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
+  // Most tasks wait for the disk.
+  const int threads = std::max(4, static_cast<int>(std::thread::hardware_concurrency()));
 #ifdef CAIRN_NO_TBB
   return NewThreadExecutor(threads);
 #else
