@@ -172,7 +172,8 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
     return Status(Code::kCorrupt, fmt::format("extent file {} is {} bytes long, the index knows {}",
                                               path, info.size, known_size));
   }
-  auto file = std::make_shared<ExtentFile>(
+  // Apart from its count, so that a weak_ptr that outlives the file keeps none of its memory.
+  std::shared_ptr<ExtentFile> file = std::make_unique<ExtentFile>(
       env_, DirectoryOf(id.branch), std::move(*opened),
       ExtentFile::Origin{.created = created, .known = known_size > 0 && !has_unsynced_past()},
       info.size);
