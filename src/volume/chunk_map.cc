@@ -46,6 +46,22 @@ LowerPieces LowerPieces::Builder::Build() {
   return built;
 }
 
+std::optional<LowerPieces::Found> LowerPieces::Find(ChunkIndex chunk, uint64_t block) const {
+  if (!begins_) return std::nullopt;
+  const uint64_t at = chunk.value() % kChunksPerRegion;
+  const BlockMask bit = BlockRange(block, 1);
+  for (size_t i = (*begins_)[at]; i < (*begins_)[at + 1]; ++i) {
+    if (masks_[i] & bit) return Found{At(i), source_of_[i]};
+  }
+  return std::nullopt;
+}
+
+BlockMask LowerPieces::Covered(ChunkIndex chunk) const {
+  BlockMask covered = 0;
+  for (const LowerPiece piece : Of(chunk)) covered |= piece.mask;
+  return covered;
+}
+
 size_t LowerPieces::MemoryBytes() const {
   return (begins_ ? sizeof(Begins) : 0) + masks_.capacity() * sizeof(BlockMask) +
          source_of_.capacity() * sizeof(uint16_t) + sources_.capacity() * sizeof(Source);
@@ -79,10 +95,12 @@ void ChunkLeaf::DeriveFrom(ChunkLeaf& old, BranchId branch, Epoch epoch) {
       builder.Add(chunk, piece);
     }
   }
-  lower_ = builder.Build();
+  SetLower(builder.Build());
 }
 
-size_t ChunkLeaf::MemoryBytes() const { return sizeof(ChunkLeaf) + 64 + lower_.MemoryBytes(); }
+size_t ChunkLeaf::MemoryBytes() const {
+  return sizeof(ChunkLeaf) + 64 + lower_.MemoryBytes() + places_.MemoryBytes();
+}
 
 void ChunkMapBudget::Register(ChunkMap* map) {
   MutexLock lock(mu_);

@@ -14,6 +14,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -22,6 +23,7 @@
 #include "src/base/mutex.h"
 #include "src/base/result.h"
 #include "src/base/strong_id.h"
+#include "src/volume/lower_places.h"
 #include "src/volume/region_seal.h"
 #include "src/warm/geometry.h"
 
@@ -88,6 +90,16 @@ class LowerPieces {
     const uint64_t at = chunk.value() % kChunksPerRegion;
     return {*this, (*begins_)[at], (*begins_)[at + 1]};
   }
+  // The piece that holds a block. Looks at the masks alone before it: a chunk may have a piece of
+  // each block, and their sources lie far apart.
+  struct Found {
+    LowerPiece piece;
+    size_t source = 0;  // its number, below source_count()
+  };
+  std::optional<Found> Find(ChunkIndex chunk, uint64_t block) const;
+  // The blocks that some piece holds.
+  BlockMask Covered(ChunkIndex chunk) const;
+  size_t source_count() const { return sources_.size(); }
   size_t MemoryBytes() const;
 
  private:
@@ -123,6 +135,9 @@ class ChunkLeaf {
   // Newest first, with disjoint masks. Never changes after loading; blocks that the head gained
   // since are still in it.
   LowerPieces::Range Lower(ChunkIndex chunk) const { return lower_.Of(chunk); }
+  const LowerPieces& lower() const { return lower_; }
+  // By the numbers of lower()'s sources.
+  LowerPlaces& places() { return places_; }
   // The blocks that are not zeros by absence, of the lower pieces alone.
   BlockMask LowerData(ChunkIndex chunk) const;
   // The blocks that the current epoch itself says are zeros, of those pieces.
@@ -133,7 +148,10 @@ class ChunkLeaf {
 
   // While loading only.
   void SetSeal(std::shared_ptr<RegionSeal> seal) { seal_ = std::move(seal); }
-  void SetLower(LowerPieces lower) { lower_ = std::move(lower); }
+  void SetLower(LowerPieces lower) {
+    lower_ = std::move(lower);
+    places_.SetCount(lower_.source_count());
+  }
   // Becomes what `old`, a leaf whose head was (branch, epoch), is beneath a newer head that holds
   // nothing yet. REQUIRES: nobody writes to `old` any more.
   void DeriveFrom(ChunkLeaf& old, BranchId branch, Epoch epoch);
@@ -142,6 +160,7 @@ class ChunkLeaf {
  private:
   std::array<std::atomic<BlockMask>, kChunks> heads_{};
   LowerPieces lower_;
+  LowerPlaces places_;
   std::shared_ptr<RegionSeal> seal_;
 };
 

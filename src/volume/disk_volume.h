@@ -161,6 +161,22 @@ class DiskVolume final : public Volume {
     uint64_t offset = 0;
     uint64_t length = 0;
   };
+  // The checksums of a region as a reader inside the gate needs them.
+  struct RegionSums {
+    BranchId branch;
+    Epoch epoch;
+    // Null: the region is an ended epoch's and sealed, and stays so while the reader is inside.
+    const RegionSeal* seal = nullptr;
+    uint64_t sealed_generation = 0;  // of such a region
+
+    BlockMask Trusted(ChunkIndex chunk) const {
+      return seal != nullptr ? seal->Trusted(chunk) : kAllBlocks;
+    }
+    uint64_t generation() const { return seal != nullptr ? seal->generation() : sealed_generation; }
+  };
+  static RegionSums SumsOf(const RegionSeal& seal) {
+    return {seal.id.branch, seal.id.epoch, &seal, 0};
+  }
 
   DiskVolume(VolumeContext& context, InodeId inode);
   Status LoadState() CAIRN_NO_THREAD_SAFETY_ANALYSIS;
@@ -179,8 +195,10 @@ class DiskVolume final : public Volume {
   // Any mixture of head, lower pieces and nothing.
   Status ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask head,
                    std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
-  Status ReadLower(const LowerPiece& piece, uint64_t offset, std::span<std::byte> out)
-      CAIRN_REQUIRES_SHARED(gate_);
+  Status ReadLower(ChunkLeaf& leaf, const LowerPieces::Found& lower, uint64_t offset,
+                   std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
+  Status ReadLowerExtent(ChunkLeaf& leaf, const LowerPieces::Found& lower, uint64_t offset,
+                         std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
 
   // volume_write.cc
   Status CheckWritable();
@@ -227,11 +245,11 @@ class DiskVolume final : public Volume {
   Status OpenRegionLocked(RegionSeal& seal) CAIRN_REQUIRES(seal.mu);
   Status UnsealTail(const RegionId& region, ChunkIndex first);
   // Compares what was read at `offset` of the volume with the checksums that there are.
-  Status VerifyRead(RegionSeal& seal, ExtentFile& file, uint64_t offset, std::span<std::byte> out)
-      CAIRN_REQUIRES_SHARED(gate_);
-  Status VerifyBlock(RegionSeal& seal, ExtentFile& file, const ChunkRange& range,
+  Status VerifyRead(const RegionSums& region, ExtentFile& file, uint64_t offset,
+                    std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
+  Status VerifyBlock(const RegionSums& region, ExtentFile& file, const ChunkRange& range,
                      const ChunkSums& sums, std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
-  Result<ChunkSums> FindSums(RegionSeal& seal, ChunkIndex chunk);
+  Result<ChunkSums> FindSums(const RegionSums& region, ChunkIndex chunk);
   // Before the head loses everything from chunk `first` on. REQUIRES: nobody else is inside.
   Status UnsealFrom(ChunkIndex first) CAIRN_REQUIRES_SHARED(gate_);
 
@@ -308,6 +326,9 @@ class DiskVolume final : public Volume {
   std::array<Mutex, kChunkLocks> chunk_locks_;
   // Changed with the gate closed only.
   Lineage lineage_ CAIRN_GUARDED_BY(gate_);
+  // Of what leaves know of the places beneath the head (lower_places.h); grows with the gate
+  // closed, when epochs there are removed.
+  uint64_t lower_era_ CAIRN_GUARDED_BY(gate_) = 1;
 
   std::atomic<uint64_t> size_{0};
   std::atomic<int64_t> mtime_ns_{0};

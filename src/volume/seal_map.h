@@ -21,7 +21,9 @@ namespace cairn {
 //
 // Invariant: a seal that says `sealed` is one of which the index says so. An ended epoch's region
 // stays sealed until its branch or epoch is removed or the volume leaves the branch, and each of
-// these calls ForgetFrom or ForgetAll with the gate closed; a head's is opened through its seal.
+// these calls ForgetFrom or ForgetAll with the gate closed; a head's is opened through its seal. So
+// leaves remember of ended epochs' regions that they are sealed, and under which generation, until
+// the volume begins a new era for them (lower_places.h).
 class SealMap {
  public:
   // Both are borrowed.

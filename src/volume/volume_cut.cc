@@ -39,6 +39,8 @@ void DiskVolume::LetReadersOut(BranchId branch, const std::vector<Epoch>& remove
     extents_.Forget(branch, epoch);
     seals_.ForgetFrom({branch, epoch, 0});
   }
+  // The leaves stay; what they know of those epochs' files and seals must not be used any more.
+  if (!removed.empty()) ++lower_era_;
 }
 
 void DiskVolume::Switch(Replacement replacement) {

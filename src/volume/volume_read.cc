@@ -46,7 +46,7 @@ Status DiskVolume::ReadRun(ChunkLeaf& leaf, const Run& run, uint64_t origin,
   CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadForReading(SegmentOf(run.offset)));
   const auto part = out.subspan(run.offset - origin, run.length);
   CAIRN_RETURN_IF_ERROR(file->ReadAt(OffsetInSegment(run.offset), part));
-  return VerifyRead(leaf.seal(), *file, run.offset, part);
+  return VerifyRead(SumsOf(leaf.seal()), *file, run.offset, part);
 }
 
 Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask head,
@@ -57,18 +57,12 @@ Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask
   while (block < end_block) {
     const BlockMask bit = BlockRange(block, 1);
     BlockMask same = kAllBlocks & ~head;
-    std::optional<LowerPiece> source;
+    std::optional<LowerPieces::Found> lower;
     if (head & bit) {
       same = head;
     } else {
-      for (const LowerPiece piece : leaf.Lower(range.chunk)) {
-        if (piece.mask & bit) {
-          source = piece;
-          same &= piece.mask;
-          break;
-        }
-        same &= ~piece.mask;
-      }
+      lower = leaf.lower().Find(range.chunk, block);
+      same &= lower ? lower->piece.mask : ~leaf.lower().Covered(range.chunk);
     }
     const BlockRun stretch = NextRun(same, block);
     const uint64_t begin = std::max(range.begin, block * kBlockSize);
@@ -77,8 +71,8 @@ Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask
     const uint64_t offset = ChunkStart(range.chunk) + begin;
     if (head & bit) {
       CAIRN_RETURN_IF_ERROR(ReadRun(leaf, {offset, part.size()}, offset, part));
-    } else if (source) {
-      CAIRN_RETURN_IF_ERROR(ReadLower(*source, offset, part));
+    } else if (lower) {
+      CAIRN_RETURN_IF_ERROR(ReadLower(leaf, *lower, offset, part));
     } else {
       std::memset(part.data(), 0, part.size());
     }
@@ -87,16 +81,11 @@ Status DiskVolume::ReadMixed(ChunkLeaf& leaf, const ChunkRange& range, BlockMask
   return Status::Ok();
 }
 
-Status DiskVolume::ReadLower(const LowerPiece& piece, uint64_t offset, std::span<std::byte> out) {
-  switch (piece.kind) {
-    case LowerPiece::Kind::kExtent: {
-      CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<ExtentFile> file,
-                             extents_.Lower({piece.branch, piece.epoch, SegmentOf(offset)}));
-      CAIRN_RETURN_IF_ERROR(file->ReadAt(OffsetInSegment(offset), out));
-      CAIRN_ASSIGN_OR_RETURN(const auto seal,
-                             seals_.Get({piece.branch, piece.epoch, RegionOf(ChunkOf(offset))}));
-      return VerifyRead(*seal, *file, offset, out);
-    }
+Status DiskVolume::ReadLower(ChunkLeaf& leaf, const LowerPieces::Found& lower, uint64_t offset,
+                             std::span<std::byte> out) {
+  switch (lower.piece.kind) {
+    case LowerPiece::Kind::kExtent:
+      return ReadLowerExtent(leaf, lower, offset, out);
     case LowerPiece::Kind::kZero:
       std::memset(out.data(), 0, out.size());
       return Status::Ok();
@@ -104,6 +93,33 @@ Status DiskVolume::ReadLower(const LowerPiece& piece, uint64_t offset, std::span
       return Status(Code::kUnsupported, "data in a cold tier, which this version cannot read");
   }
   return Status(Code::kInternal, "a lower piece of unknown kind");
+}
+
+Status DiskVolume::ReadLowerExtent(ChunkLeaf& leaf, const LowerPieces::Found& lower,
+                                   uint64_t offset, std::span<std::byte> out) {
+  const LowerPiece& piece = lower.piece;
+  LowerPlaces::Place place = leaf.places().Find(lower.source, lower_era_);
+  const bool file_known = place.file != nullptr;
+  if (!file_known) {
+    CAIRN_ASSIGN_OR_RETURN(place.file,
+                           extents_.Lower({piece.branch, piece.epoch, SegmentOf(offset)}));
+  }
+  CAIRN_RETURN_IF_ERROR(place.file->ReadAt(OffsetInSegment(offset), out));
+  std::shared_ptr<RegionSeal> seal;
+  const bool sums_known = place.sums_generation != 0;
+  if (!sums_known) {
+    CAIRN_ASSIGN_OR_RETURN(seal,
+                           seals_.Get({piece.branch, piece.epoch, RegionOf(ChunkOf(offset))}));
+    // Of an ended epoch, so that it stays sealed (seal_map.h).
+    if (seal->state() == RegionSeal::State::kSealed) {
+      place.sums_generation = seal->generation();
+    }
+  }
+  if (!file_known || (!sums_known && place.sums_generation != 0)) {
+    leaf.places().Put(lower.source, lower_era_, place);
+  }
+  return VerifyRead({piece.branch, piece.epoch, seal.get(), place.sums_generation}, *place.file,
+                    offset, out);
 }
 
 }  // namespace cairn

@@ -35,7 +35,7 @@ Status DiskVolume::OpenRegion(ChunkLeaf& leaf, const ChunkRange& range, BlockMas
     const uint64_t offset = ChunkStart(range.chunk) + run.first * kBlockSize;
     std::vector<std::byte> bytes(run.count * kBlockSize);
     CAIRN_RETURN_IF_ERROR(file->ReadAt(OffsetInSegment(offset), bytes));
-    CAIRN_RETURN_IF_ERROR(VerifyRead(seal, *file, offset, bytes));
+    CAIRN_RETURN_IF_ERROR(VerifyRead(SumsOf(seal), *file, offset, bytes));
   }
   CAIRN_RETURN_IF_ERROR(OpenRegionLocked(seal));
   seal.Touch(range.chunk, mask);
@@ -64,31 +64,30 @@ Status DiskVolume::OpenRegionLocked(RegionSeal& seal) {
   return Status::Ok();
 }
 
-Result<ChunkSums> DiskVolume::FindSums(RegionSeal& seal, ChunkIndex chunk) {
-  const uint64_t generation = seal.generation();
+Result<ChunkSums> DiskVolume::FindSums(const RegionSums& region, ChunkIndex chunk) {
+  const uint64_t generation = region.generation();
   ChunkSums sums;
   if (context_.seals->sums().Find(generation, chunk, sums)) return sums;
-  CAIRN_ASSIGN_OR_RETURN(sums,
-                         context_.store->index().GetSums(seal.id.branch, seal.id.epoch, chunk));
+  CAIRN_ASSIGN_OR_RETURN(sums, context_.store->index().GetSums(region.branch, region.epoch, chunk));
   context_.seals->sums().Put(generation, chunk, sums);
   return sums;
 }
 
-Status DiskVolume::VerifyRead(RegionSeal& seal, ExtentFile& file, uint64_t offset,
+Status DiskVolume::VerifyRead(const RegionSums& region, ExtentFile& file, uint64_t offset,
                               std::span<std::byte> out) {
   const uint64_t end = offset + out.size();
   for (uint64_t at = offset; at < end;) {
     const ChunkRange range = RangeAt(at, end);
     at += range.length();
-    const BlockMask trusted = seal.Trusted(range.chunk) & range.touched();
+    const BlockMask trusted = region.Trusted(range.chunk) & range.touched();
     if (trusted == 0) continue;
-    CAIRN_ASSIGN_OR_RETURN(const ChunkSums sums, FindSums(seal, range.chunk));
+    CAIRN_ASSIGN_OR_RETURN(const ChunkSums sums, FindSums(region, range.chunk));
     for (BlockMask rest = trusted & sums.mask; rest != 0; rest &= rest - 1) {
       const auto block = static_cast<uint64_t>(std::countr_zero(rest));
       const uint64_t begin = std::max(range.begin, block * kBlockSize);
       const ChunkRange part{range.chunk, begin, std::min(range.end, (block + 1) * kBlockSize)};
-      CAIRN_RETURN_IF_ERROR(
-          VerifyBlock(seal, file, part, sums, out.subspan(part.offset() - offset, part.length())));
+      CAIRN_RETURN_IF_ERROR(VerifyBlock(region, file, part, sums,
+                                        out.subspan(part.offset() - offset, part.length())));
     }
   }
   return Status::Ok();
@@ -96,7 +95,7 @@ Status DiskVolume::VerifyRead(RegionSeal& seal, ExtentFile& file, uint64_t offse
 
 // `range` lies in one block. Of one that was read in part the rest is read as well, and what goes
 // out is what was compared.
-Status DiskVolume::VerifyBlock(RegionSeal& seal, ExtentFile& file, const ChunkRange& range,
+Status DiskVolume::VerifyBlock(const RegionSums& region, ExtentFile& file, const ChunkRange& range,
                                const ChunkSums& sums, std::span<std::byte> out) {
   const uint64_t block = range.begin / kBlockSize;
   const uint64_t offset = ChunkStart(range.chunk) + block * kBlockSize;
@@ -113,7 +112,7 @@ Status DiskVolume::VerifyBlock(RegionSeal& seal, ExtentFile& file, const ChunkRa
     }
   }
   // A writer may have come in between: then any mixture of old and new is right.
-  if (!(seal.Trusted(range.chunk) & BlockRange(block, 1))) return Status::Ok();
+  if (!(region.Trusted(range.chunk) & BlockRange(block, 1))) return Status::Ok();
   return Damaged(file, offset);
 }
 

@@ -54,20 +54,14 @@ Result<uint64_t> DiskVolume::SeekInChunk(const ChunkRange& range, bool data) {
       same = head;
       CAIRN_ASSIGN_OR_RETURN(file, extents_.HeadForReading(SegmentOf(range.chunk)));
     } else {
-      for (const LowerPiece piece : leaf->Lower(range.chunk)) {
-        if (!(piece.mask & bit)) {
-          same &= ~piece.mask;
-          continue;
-        }
-        same &= piece.mask;
-        if (piece.kind == LowerPiece::Kind::kExtent) {
-          CAIRN_ASSIGN_OR_RETURN(
-              lower, extents_.Lower({piece.branch, piece.epoch, SegmentOf(range.chunk)}));
-          file = lower.get();
-        }
-        all_data = piece.kind == LowerPiece::Kind::kTombstone;
-        break;
+      const auto found = leaf->lower().Find(range.chunk, block);
+      same &= found ? found->piece.mask : ~leaf->lower().Covered(range.chunk);
+      if (found && found->piece.kind == LowerPiece::Kind::kExtent) {
+        CAIRN_ASSIGN_OR_RETURN(lower, extents_.Lower({found->piece.branch, found->piece.epoch,
+                                                      SegmentOf(range.chunk)}));
+        file = lower.get();
       }
+      all_data = found && found->piece.kind == LowerPiece::Kind::kTombstone;
     }
     const BlockRun stretch = NextRun(same, block);
     const uint64_t stop = std::min(end, start + (block + stretch.count) * kBlockSize);

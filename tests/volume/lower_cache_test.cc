@@ -1,10 +1,13 @@
 // What volumes keep of what lies beneath their heads: open files and seals of regions.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "src/env/memory_env.h"
+#include "src/volume/chunk_map.h"
 #include "src/volume/extent_set.h"
 #include "src/volume/seal_map.h"
 #include "src/warm/warm_store.h"
@@ -72,6 +75,19 @@ class LowerCacheTest : public ::testing::Test {
       generations.push_back((*seal)->generation());
     }
     return generations;
+  }
+  // What a reader does: whether the file of `epoch` could be read and held what it should.
+  bool ReadBy(LowerPlaces& places, uint64_t epoch, uint64_t era) {
+    LowerPlaces::Place place = places.Find(epoch - 1, era);
+    if (!place.file) {
+      auto file = set_->Lower(FileOf(epoch));
+      if (!file.ok()) return false;
+      place = {*file, epoch};
+      places.Put(epoch - 1, era, place);
+    }
+    std::vector<std::byte> data(8);
+    return place.sums_generation == epoch && place.file->ReadAt(0, data).ok() &&
+           data[7] == static_cast<std::byte>(epoch % 256);
   }
 
   MemoryEnv env_;
@@ -144,6 +160,73 @@ TEST_F(LowerCacheTest, AFileThatIsRemovedIsNeitherKeptNorRead) {
   ASSERT_TRUE(store_->RemoveFiles(kBranch, removed).ok());
   EXPECT_EQ(store_->open_files(), kEpochs - 1);
   EXPECT_EQ(set_->Lower(FileOf(5)).status().code(), Code::kCorrupt);
+}
+
+TEST_F(LowerCacheTest, PlacesAreFoundAgainInTheirEraOnly) {
+  MakeFiles(1024);
+  LowerPlaces places;
+  places.SetCount(kEpochs);
+  EXPECT_EQ(places.Find(3, 1).file, nullptr);
+  auto file = set_->Lower(FileOf(4));
+  ASSERT_TRUE(file.ok());
+  places.Put(3, 1, {*file, 17});
+  EXPECT_EQ(places.Find(3, 1).file, *file);
+  EXPECT_EQ(places.Find(3, 1).sums_generation, 17u);
+  EXPECT_EQ(places.Find(4, 1).file, nullptr);
+  EXPECT_EQ(places.Find(4, 1).sums_generation, 0u);
+  EXPECT_EQ(places.Find(3, 2).file, nullptr);
+  EXPECT_EQ(places.Find(3, 2).sums_generation, 0u);
+  // The first that is known of an era is all that is known of it.
+  places.Put(5, 2, {*file, 18});
+  EXPECT_EQ(places.Find(3, 2).file, nullptr);
+  EXPECT_EQ(places.Find(3, 2).sums_generation, 0u);
+}
+
+TEST_F(LowerCacheTest, PlacesKeepNoFileOpenAndKnowWhichWereClosed) {
+  MakeFiles(10);
+  LowerPlaces places;
+  places.SetCount(kEpochs);
+  for (int turn = 0; turn < 2; ++turn) {
+    for (uint64_t epoch = 1; epoch <= kEpochs; ++epoch) {
+      EXPECT_TRUE(ReadBy(places, epoch, 1)) << epoch;
+      EXPECT_LE(store_->open_files(), 10u);
+    }
+    EXPECT_EQ(places.Find(0, 1).file, nullptr);
+    EXPECT_NE(places.Find(kEpochs - 1, 1).file, nullptr);
+  }
+}
+
+TEST_F(LowerCacheTest, ReadersOfTheSameLeafDoNotDisturbEachOtherWhileFilesAreClosed) {
+  MakeFiles(10);
+  LowerPlaces places;
+  places.SetCount(kEpochs);
+  std::atomic<int> failures{0};
+  std::vector<std::thread> threads;
+  for (uint64_t number = 0; number < 2; ++number) {
+    threads.emplace_back([&, number] {
+      for (uint64_t i = 0; i < 4000; ++i) {
+        const uint64_t epoch = 1 + (i * (7 + 4 * number)) % 20;
+        if (!ReadBy(places, epoch, 1)) ++failures;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failures.load(), 0);
+  EXPECT_LE(store_->open_files(), 10u);
+}
+
+TEST_F(LowerCacheTest, ALeafIsChargedForThePlacesOfAllItsSources) {
+  const auto bytes_of = [](uint64_t sources) {
+    LowerPieces::Builder builder;
+    for (uint64_t i = 0; i < kEpochs; ++i) {
+      builder.Add(ChunkIndex(i), {LowerPiece::Kind::kExtent, kBranch, Epoch(1 + i % sources), 1});
+    }
+    ChunkLeaf leaf;
+    leaf.SetLower(builder.Build());
+    return leaf.MemoryBytes() - leaf.lower().MemoryBytes();
+  };
+  EXPECT_GE(bytes_of(kEpochs),
+            bytes_of(1) + (kEpochs - 1) * (sizeof(std::weak_ptr<ExtentFile>) + sizeof(uint64_t)));
 }
 
 TEST_F(LowerCacheTest, SealsOfSealedRegionsStayWhileThereIsRoom) {

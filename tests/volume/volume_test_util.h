@@ -34,6 +34,7 @@ class TestMachine {
     // So that the reserve for the index is small.
     uint64_t capacity = 256 << 20;
     size_t idle_volumes = 1024;
+    size_t most_kept_files = ExtentStore::kMostKept;
     uint64_t seal_bytes = 1 << 20;
     std::chrono::milliseconds seal_after{60'000};
     // 0: a SteppingExecutor, which runs nothing unless RunBackground is called.
@@ -50,11 +51,14 @@ class TestMachine {
   MemoryEnv& env() { return env_; }
   Filesystem& filesystem() { return *filesystem_; }
   Executor& executor() { return *executor_; }
+  // The mounted filesystem's.
+  WarmStore& store() { return *store_; }
 
   Status TryMount() {
     WarmStoreOptions store_options;
     store_options.create = true;
     store_options.takes_over = takes_over_;
+    store_options.most_kept_files = settings_.most_kept_files;
     CAIRN_ASSIGN_OR_RETURN(auto store, WarmStore::Open(env_, "/store", store_options));
     if (settings_.executor_threads > 0) {
       executor_ = NewThreadExecutor(settings_.executor_threads);
@@ -62,6 +66,7 @@ class TestMachine {
       executor_ = std::make_unique<SteppingExecutor>();
     }
     Filesystem::Parts parts;
+    store_ = store.get();
     parts.store = std::move(store);
     parts.executor = executor_.get();
     parts.journal_region = std::as_writable_bytes(std::span(journal_));
@@ -153,6 +158,7 @@ class TestMachine {
   bool takes_over_ = false;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Filesystem> filesystem_;
+  WarmStore* store_ = nullptr;  // filesystem_'s
 };
 
 // Whether `length` bytes at `offset` all are `stamp`; says which is not.
