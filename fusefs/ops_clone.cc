@@ -67,7 +67,8 @@ Result<CloneResult> MakeClone(const Request& request, CloneRequest wanted,
     return *answer;
   }
   CAIRN_ASSIGN_OR_RETURN(wanted.target_parent, find_parent());
-  CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem.GetPlainAttributes(wanted.target_parent));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes parent,
+                         filesystem.GetPlainAttributes(wanted.target_parent));
   if (!ModeAllows(caller, parent, kSearch)) {
     return Status(Code::kAccess, "the directory for the clone does not let you in");
   }

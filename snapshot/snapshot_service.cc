@@ -362,7 +362,8 @@ Result<CloneResult> SnapshotService::Impl::Clone(const CloneRequest& request,
   if (request.source == kRootInode || request.source == kSnapshotsInode) {
     return Status(Code::kInvalid, "clone a volume, a snapshot, or a directory below the root");
   }
-  CAIRN_ASSIGN_OR_RETURN(const Attributes parent, filesystem_.GetPlainAttributes(request.target_parent));
+  CAIRN_ASSIGN_OR_RETURN(const Attributes parent,
+                         filesystem_.GetPlainAttributes(request.target_parent));
   if (parent.kind != FileKind::kDirectory) return Status(Code::kNotDirectory, "the target's place");
   if (!MayWrite(parent, caller)) {
     return Status(Code::kAccess, "you may not write the directory of the target");

@@ -1,7 +1,7 @@
 // GroupCut: ends the current epoch of several volumes at one instant.
 //
-//   Load          volumes loaded and synced, and the files made that their next epochs will write to
-//                 first: what is left to do later is little, for us and for the writers
+//   Load          volumes loaded and synced, and the files made that their next epochs will
+//                 write to first: what is left for later is little, to us and to the writers
 //   Close         all gates, within a deadline: nobody is inside, new I/O waits
 //   Cut           each volume moves to its next epoch; nothing is read, written or synced
 //   Open          I/O goes on
