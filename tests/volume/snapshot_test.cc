@@ -49,6 +49,28 @@ class SnapshotTest : public testing::Test {
   TestMachine machine_;
 };
 
+// fstrim and qemu-img punch to the end of a volume, which may lie within a block.
+TEST_F(SnapshotTest, PunchingToAnEndWithinABlockLeavesNoDataBehind) {
+  auto volume = machine_.Create("a");
+  const uint64_t size = kChunkSize + kBlockSize + 1000;
+  ASSERT_EQ(WriteCode(*volume, 0, size, 1), Code::kOk);
+  const auto expect_hole = [&](uint64_t from) {
+    ASSERT_TRUE(volume->Zero(from, 2 * kChunkSize, true).ok());
+    EXPECT_EQ(volume->size(), size);
+    EXPECT_EQ(volume->SeekData(from).status().code(), Code::kNoDevice);
+    EXPECT_TRUE(Holds(*volume, from, size - from, 0));
+    EXPECT_TRUE(Holds(*volume, 0, from, 1));
+  };
+  expect_hole(kChunkSize + kBlockSize);
+  Snapshot("s", {"a"});
+  expect_hole(kChunkSize);
+  EXPECT_EQ(Content(".snapshots/s/a").substr(kChunkSize, kBlockSize),
+            Content("a").substr(0, kBlockSize));
+  // What it grows by is zeros, too.
+  ASSERT_TRUE(volume->Truncate(2 * kChunkSize).ok());
+  EXPECT_TRUE(Holds(*volume, kChunkSize, kChunkSize, 0));
+}
+
 TEST_F(SnapshotTest, ShowsWhatTheVolumesHeldThen) {
   auto a = machine_.Create("a");
   auto b = machine_.Create("b");
