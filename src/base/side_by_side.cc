@@ -1,6 +1,8 @@
 #include "src/base/side_by_side.h"
 
+#include <exception>
 #include <memory>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -17,12 +19,20 @@ class Calls {
   bool RunOne() {
     const auto number = Begin();
     if (!number) return false;
-    End(work_(*number));
+    Status status;
+    std::exception_ptr thrown;
+    try {
+      status = work_(*number);
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+    End(std::move(status), std::move(thrown));
     return true;
   }
   Status Wait() {
     MutexLock lock(mu_);
     while (running_ > 0) none_runs_.Wait(mu_);
+    if (thrown_) std::rethrow_exception(thrown_);
     return failure_;
   }
 
@@ -33,8 +43,12 @@ class Calls {
     ++running_;
     return next_++;
   }
-  void End(Status status) {
+  void End(Status status, std::exception_ptr thrown) {
     MutexLock lock(mu_);
+    if (thrown) {
+      thrown_ = std::move(thrown);
+      next_ = count_;
+    }
     if (!status.ok() && failure_.ok()) {
       failure_ = std::move(status);
       next_ = count_;
@@ -51,6 +65,7 @@ class Calls {
   size_t next_ CAIRN_GUARDED_BY(mu_) = 0;
   size_t running_ CAIRN_GUARDED_BY(mu_) = 0;
   Status failure_ CAIRN_GUARDED_BY(mu_);
+  std::exception_ptr thrown_ CAIRN_GUARDED_BY(mu_);
 };
 
 }  // namespace
@@ -64,11 +79,15 @@ Status ForEachSideBySide(Executor& executor, size_t most, size_t count,
   for (Clock::time_point began = Clock::now(); calls->RunOne();) {
     const Clock::time_point ended = Clock::now();
     if (ended - began > patience && helpers + 1 < most) {
-      executor.Post([calls] {
-        while (calls->RunOne()) {
-        }
-      });
       ++helpers;
+      try {
+        executor.Post([calls] {
+          while (calls->RunOne()) {
+          }
+        });
+      } catch (const std::bad_alloc&) {
+        // One helper fewer: what runs must be waited for before anything leaves here.
+      }
     }
     began = ended;
   }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <latch>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -96,6 +97,21 @@ TEST(SideBySideTest, AFailureIsReturnedAndNoFurtherOneBegins) {
   EXPECT_EQ(status.code(), Code::kNoSpace);
   EXPECT_EQ(status.context(), "the fourth");
   EXPECT_EQ(calls, 4);
+}
+
+// On whichever thread.
+TEST(SideBySideTest, WhatACallThrowsIsThrownOnceNoneRuns) {
+  const auto executor = NewThreadExecutor(3);
+  std::atomic<int> running{0};
+  const auto work = [&](size_t number) {
+    ++running;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    --running;
+    if (number == 20) throw std::bad_alloc();
+    return Status::Ok();
+  };
+  EXPECT_THROW((void)ForEachSideBySide(*executor, 4, 1000, work, kNoPatience), std::bad_alloc);
+  EXPECT_EQ(running.load(), 0);
 }
 
 }  // namespace
