@@ -1,7 +1,6 @@
 #include "src/volume/extent_set.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace cairn {
 
@@ -59,7 +58,7 @@ void ExtentSet::PrepareEpoch() {
   }
   for (const auto& [id, size] : wanted) {
     auto file = store_.Open(id, ExtentStore::Mode::kCreate, 0);
-    if (!file.ok() || !(*file)->EnsureSize(size).ok()) continue;
+    if (!file.ok() || !(*file)->EnsureSize(size).ok()) break;
     store_.Keep(id, std::move(*file));
   }
   RemoveUnusedLocked();
@@ -80,22 +79,17 @@ void ExtentSet::RemoveUnusedLocked() {
       return ended;
     });
   }
-  RemoveFiles(unused);
+  // Nobody asks for them any more. One that cannot be removed holds no block.
+  for (const ExtentId& id : unused) (void)store_.Remove(id);
 }
 
 void ExtentSet::RemovePrepared() {
   MutexLock preparing(prepare_mu_);
-  std::set<ExtentId> unused;
-  {
-    MutexLock lock(mu_);
-    unused = std::exchange(prepared_, {});
-  }
-  RemoveFiles(unused);
-}
-
-// Nobody asks for them any more. One that cannot be removed holds no block.
-void ExtentSet::RemoveFiles(const std::set<ExtentId>& files) {
-  for (const ExtentId& id : files) (void)store_.Remove(id);
+  // Held until they are gone: a writer, which there should not be, would find none and make its
+  // own.
+  MutexLock lock(mu_);
+  for (const ExtentId& id : prepared_) (void)store_.Remove(id);
+  prepared_.clear();
 }
 
 void ExtentSet::Forget(BranchId branch, Epoch epoch) {

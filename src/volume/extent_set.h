@@ -37,9 +37,9 @@ class ExtentSet {
   // The head moves on to an epoch that has no files; the ones it had stay open until a sync that
   // began later has made them durable. REQUIRES: the volume's gate is closed.
   void BeginEpoch(Epoch epoch);
-  // Makes the files that the next epoch will write to first, as far as that can be told, so that a
-  // writer need not wait for it. Any thread; neither inside the gate nor with it closed. What fails
-  // here is left to the writer.
+  // Makes the files that the next epoch will write to first, as far as that can be told and at most
+  // one a segment, so that a writer need not wait for it. Any thread; neither inside the gate nor
+  // with it closed. What fails here is left to the writer.
   void PrepareEpoch();
   // Removes what was made ahead for an epoch that has ended without it. Not by the destructor: the
   // volume may have been loaded anew by then, and use it.
@@ -92,14 +92,14 @@ class ExtentSet {
   Status SyncPast();
   Result<ExtentFile*> OpenHead(SegmentIndex segment, ExtentStore::Mode mode);
   void RemoveUnusedLocked() CAIRN_REQUIRES(prepare_mu_);
-  void RemoveFiles(const std::set<ExtentId>& files) CAIRN_REQUIRES(prepare_mu_);
   ExtentId HeadId(SegmentIndex segment) const CAIRN_REQUIRES(mu_) {
     return {head_level_.branch, head_level_.epoch, segment};
   }
 
   ExtentStore& store_;
 
-  // Held while files are made ahead and removed again, so that none comes back.
+  // Held while files are made ahead and removed again, so that none comes back; across that I/O,
+  // which no reader or writer waits for.
   Mutex prepare_mu_;
 
   std::array<std::atomic<ExtentFile*>, kSegments> head_{};

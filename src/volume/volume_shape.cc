@@ -25,7 +25,8 @@ Status DiskVolume::Zero(uint64_t offset, uint64_t length, bool keep_size) {
   const uint64_t size = size_.load();
   // Of a last block that is not whole only zeros lie behind the end: it is given back as a whole.
   const bool to_the_end = offset < size && end >= size;
-  CAIRN_RETURN_IF_ERROR(ZeroInside(offset, to_the_end ? RoundUpToBlock(size) : std::min(end, size)));
+  CAIRN_RETURN_IF_ERROR(
+      ZeroInside(offset, to_the_end ? RoundUpToBlock(size) : std::min(end, size)));
   if (!keep_size && end > size_.load()) CAIRN_RETURN_IF_ERROR(Grow(end));
   TouchTimes();
   return Status::Ok();

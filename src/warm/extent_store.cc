@@ -194,7 +194,6 @@ void ExtentStore::Keep(const ExtentId& id, std::shared_ptr<ExtentFile> file) {
   while (kept_order_.size() > most_kept_) {
     const auto found = kept_.find(kept_order_.front());
     kept_order_.pop_front();
-    if (found == kept_.end()) continue;
     oldest = std::move(found->second);
     kept_.erase(found);
   }
@@ -207,9 +206,12 @@ size_t ExtentStore::open_files() {
 }
 
 Status ExtentStore::Remove(const ExtentId& id) {
+  MutexLock opening(OpeningOf(id));
   {
     MutexLock lock(mu_);
-    kept_.erase(id);
+    if (kept_.erase(id) > 0) std::erase(kept_order_, id);
+    // Who still holds it has a file without a name; a new one of that name is another.
+    open_.erase(id);
   }
   Status status = env_.Remove(PathOf(id));
   if (status.code() == Code::kNotFound) return Status::Ok();

@@ -165,12 +165,12 @@ class ExtentStore {
   const size_t most_kept_;
   std::atomic<bool> unsynced_past_;
 
-  // Held across the opening of a file, so that there is one object for it.
+  // Held across the opening and the removal of a file, so that there is one object for a name.
   std::array<Mutex, kOpeningStripes> opening_;
   Mutex mu_;
   std::map<ExtentId, std::weak_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
   std::map<ExtentId, std::shared_ptr<ExtentFile>> kept_ CAIRN_GUARDED_BY(mu_);
-  // The order in which they were; some may be gone since.
+  // The order in which they were.
   std::deque<ExtentId> kept_order_ CAIRN_GUARDED_BY(mu_);
 };
 

@@ -138,6 +138,7 @@ TEST(PreparedFilesOfAStoreTest, NothingStaysBehindAnOrderlyEnd) {
   ASSERT_EQ(WriteCode(*volume, 0, kChunkSize, 1), Code::kOk);
   ASSERT_TRUE(TrySnapshot(machine.filesystem(), "s", {"a"}).ok());
   EXPECT_EQ(FilesIn(machine.env()), 2u);
+  volume.reset();
   ASSERT_TRUE(machine.Close().ok());
   EXPECT_EQ(FilesIn(machine.env()), 1u);
   auto report = CheckStore(machine.env(), "/store", {});
