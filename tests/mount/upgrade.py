@@ -105,12 +105,13 @@ def what_does_not_fit_is_refused(bin_folder):
             before = replacing.status(mount)
             number = 0
 
-            def refused(what, binary):
+            def refused(what, binary, reason=""):
                 nonlocal number
                 done = mount.cairn("upgrade", mount.mountpoint, "--binary", binary, ok=False)
                 check_equal(done.returncode, 1, f"{what}: exit code, with {done.stderr!r}")
                 check(0 < len(done.stderr.strip().splitlines()) <= 3,
                       f"{what}: the reason is no short text: {done.stderr!r}")
+                check(reason in done.stderr, f"{what}: {done.stderr!r} does not say {reason!r}")
                 number += 1
                 os.pwrite(fd, b"%d" % number, number)
                 check_equal(os.pread(fd, 1, number), b"%d" % number, f"{what}: content")
@@ -120,7 +121,7 @@ def what_does_not_fit_is_refused(bin_folder):
                             "server_generation"):
                     check_equal(after[key], before[key], f"{what}: {key}")
 
-            refused("a program of another kind", "/bin/true")
+            refused("a program of another kind", "/bin/true", "is no cairnfs")
             refused("a program that never answers in time", "/usr/bin/yes")
             refused("a program that crashes", script)
             refused("a text", text)

@@ -37,7 +37,7 @@ Result<std::string> Answer(const ProbeCommandLine& command) {
 
 Result<std::string> ProbeAnswer(std::span<const std::byte> init_request) {
   CAIRN_ASSIGN_OR_RETURN(const InitReply reply, NegotiateInit(init_request));
-  std::string answer = "cairn-init ";
+  std::string answer(kProbeAnswerStart);
   for (const std::byte byte : std::as_bytes(std::span(&reply, 1))) {
     answer += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
   }

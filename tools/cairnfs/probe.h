@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "src/base/result.h"
 #include "tools/cairnfs/command_line.h"
@@ -15,6 +16,9 @@ namespace cairn {
 
 // Reads the INIT request from stdin; returns the exit code.
 int Probe(const ProbeCommandLine& command);
+
+// What each answer begins with; another program says something else.
+inline constexpr std::string_view kProbeAnswerStart = "cairn-init ";
 
 // What a program that fits prints, without the newline. Errors are NegotiateInit's.
 Result<std::string> ProbeAnswer(std::span<const std::byte> init_request);

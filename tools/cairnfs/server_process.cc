@@ -106,6 +106,9 @@ Status JudgeProbe(const MountSession& session, const ProbeProcess& probe, int wa
   if (WEXITSTATUS(wait_state) != 0) {
     return Status(Code::kUnsupported, "the new program cannot take over: " + text);
   }
+  if (!text.starts_with(kProbeAnswerStart)) {
+    return Status(Code::kUnsupported, "the new program is no cairnfs that can take over a mount");
+  }
   CAIRN_ASSIGN_OR_RETURN(const std::string expected, ProbeAnswer(session.init_request));
   if (text == expected) return Status::Ok();
   return Status(Code::kUnsupported,
