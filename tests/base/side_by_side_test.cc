@@ -28,7 +28,7 @@ TEST(SideBySideTest, EachIsCalledOnce) {
   for (const auto& each : calls) EXPECT_EQ(each.load(), 1);
 }
 
-TEST(SideBySideTest, NothingToDoIsDone) {
+TEST(SideBySideTest, OfNoneNoneIsCalled) {
   SteppingExecutor executor;
   EXPECT_TRUE(
       ForEachSideBySide(executor, 4, 0, [](size_t) { return Status(Code::kIo, "called"); }).ok());
