@@ -88,6 +88,7 @@ class Namespace {
   Status CommitInodeBy(InodeId inode, const InodeRecord& record, const Change& change,
                        IndexBatch& batch, const std::function<Status()>& commit);
   Attributes ToAttributes(InodeId inode, const InodeRecord& record);
+  Result<Attributes> ReadAttributes(InodeId inode, bool with_space);
   Result<uint64_t> AllocatedBytes(const InodeRecord& record);
 
   // What Make answered to a request that is sent again.

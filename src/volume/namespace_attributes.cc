@@ -47,27 +47,27 @@ Result<uint64_t> Namespace::AllocatedBytes(const InodeRecord& record) {
   return bytes;
 }
 
-Result<Attributes> Namespace::GetAttributes(InodeId inode) {
-  CAIRN_ASSIGN_OR_RETURN(Attributes attributes, GetPlainAttributes(inode));
-  if (attributes.kind == FileKind::kDirectory) return attributes;
-  if (const auto volume = table_.FindLoaded(inode)) {
-    CAIRN_ASSIGN_OR_RETURN(attributes.allocated_bytes, volume->AllocatedBytes());
-  } else {
-    CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, Record(inode));
-    CAIRN_ASSIGN_OR_RETURN(attributes.allocated_bytes, AllocatedBytes(record));
-  }
-  return attributes;
-}
+Result<Attributes> Namespace::GetAttributes(InodeId inode) { return ReadAttributes(inode, true); }
 
 Result<Attributes> Namespace::GetPlainAttributes(InodeId inode) {
+  return ReadAttributes(inode, false);
+}
+
+Result<Attributes> Namespace::ReadAttributes(InodeId inode, bool with_space) {
   if (const auto volume = table_.FindLoaded(inode)) {
     Attributes attributes = ToAttributes(inode, volume->Record());
+    if (with_space) {
+      CAIRN_ASSIGN_OR_RETURN(attributes.allocated_bytes, volume->AllocatedBytes());
+    }
     if (table_.IsUnlinked(inode)) attributes.link_count = 0;
     return attributes;
   }
   CAIRN_ASSIGN_OR_RETURN(const InodeRecord record, Record(inode));
   Attributes attributes = ToAttributes(inode, record);
   if (record.kind != FileKind::kDirectory) {
+    if (with_space) {
+      CAIRN_ASSIGN_OR_RETURN(attributes.allocated_bytes, AllocatedBytes(record));
+    }
     // Unlinked under an earlier server and held open since.
     CAIRN_ASSIGN_OR_RETURN(const bool orphan, index().HasOrphan(inode));
     if (orphan) attributes.link_count = 0;
