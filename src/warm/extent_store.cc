@@ -206,10 +206,11 @@ size_t ExtentStore::open_files() {
 }
 
 Status ExtentStore::Remove(const ExtentId& id) {
-  MutexLock opening(OpeningOf(id));
   {
+    std::map<ExtentId, std::shared_ptr<ExtentFile>>::node_type kept;  // Closed without the lock.
     MutexLock lock(mu_);
-    if (kept_.erase(id) > 0) std::erase(kept_order_, id);
+    kept = kept_.extract(id);
+    if (kept) std::erase(kept_order_, id);
     // Who still holds it has a file without a name; a new one of that name is another.
     open_.erase(id);
   }

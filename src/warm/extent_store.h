@@ -136,7 +136,9 @@ class ExtentStore {
   void Keep(const ExtentId& id, std::shared_ptr<ExtentFile> file);
   // Files that somebody holds, or that are kept.
   size_t open_files();
-  // OK when it is not there. REQUIRES: nothing in the index refers to it durably any more.
+  // OK when it is not there. REQUIRES: nothing in the index refers to it durably any more, and
+  // nobody opens it meanwhile: an unlink may take long, and no other file's opening is to wait for
+  // it.
   Status Remove(const ExtentId& id);
   // The same for all files of a branch, those that the index does not know among them.
   Status RemoveBranch(BranchId branch);
@@ -165,7 +167,7 @@ class ExtentStore {
   const size_t most_kept_;
   std::atomic<bool> unsynced_past_;
 
-  // Held across the opening and the removal of a file, so that there is one object for a name.
+  // Held across the opening of a file, so that there is one object for it.
   std::array<Mutex, kOpeningStripes> opening_;
   Mutex mu_;
   std::map<ExtentId, std::weak_ptr<ExtentFile>> open_ CAIRN_GUARDED_BY(mu_);
