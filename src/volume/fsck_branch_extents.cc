@@ -210,10 +210,9 @@ Status BranchExtents::Judge(const ExtentId& id, const ExtentFacts& facts) {
     return Status::Ok();
   }
   if (!facts.record_size) {
-    // Made ahead for a snapshot that did not come, or was not written to: the current epoch may use
-    // it yet.
+    // Made ahead for a cut that did not come, or not written to since: a volume may use it yet.
     const bool empty = facts.file->allocated_bytes == 0;
-    if (empty && id.epoch >= branch_.record.epoch) return Status::Ok();
+    if (empty && branch_.volume != nullptr && id.epoch >= branch_.record.epoch) return Status::Ok();
     if (state_.Add({empty ? Severity::kNote : Severity::kLeak, "extent-unrecorded",
                     state_.store.extents().PathOf(id),
                     "an extent file that the index does not know", facts.file->allocated_bytes},
