@@ -95,8 +95,9 @@ class DiskVolume final : public Volume {
   // or allocate for what the volume holds. What the cut shows is durable after the next Sync.
   // kReadOnly, kStale.
   Result<CutState> Cut() CAIRN_REQUIRES(gate_);
-  // Does before and after a cut what writers would have to wait for, and what a cut leaves behind.
-  // Neither inside the gate nor with it closed; without effect on what the volume holds.
+  // Makes before a cut what writers would have to wait for, and removes what was not used once the
+  // volume has moved on, by a cut or to another branch. Neither inside the gate nor with it closed;
+  // without effect on what the volume holds.
   void PrepareCut() { extents_.PrepareEpoch(); }
   void SettleCut() { extents_.RemoveUnused(); }
   // What was prepared for a cut that never came. REQUIRES: nobody uses the volume any more.

@@ -97,6 +97,8 @@ void ExtentSet::Forget(BranchId branch, Epoch epoch) {
   MutexLock lock(mu_);
   std::erase_if(open_, [&](const auto& entry) { return gone(entry.first); });
   std::erase_if(lower_, [&](const auto& entry) { return gone(entry.first); });
+  // A sync whose commit is done may not have noted that yet.
+  std::erase_if(draining_, gone);
   std::erase_if(known_sizes_, [&](const auto& entry) { return gone(entry.first); });
   std::erase_if(settled_bytes_, [&](const auto& entry) { return gone(entry.first); });
 }
@@ -190,7 +192,10 @@ Result<ExtentSet::Synced> ExtentSet::Sync(IndexBatch& batch) {
 
 void ExtentSet::NoteRecorded(const Synced& synced) {
   MutexLock lock(mu_);
-  for (const auto& [id, size] : synced.sizes) known_sizes_[id] = size;
+  for (const auto& [id, size] : synced.sizes) {
+    // What was forgotten meanwhile stays so.
+    if (open_.contains(id)) known_sizes_[id] = size;
+  }
   for (const ExtentId& id : synced.drained) {
     if (draining_.erase(id) == 0) continue;
     // From now on it is one of those beneath the head.

@@ -106,7 +106,7 @@ class ExtentSet {
 
   mutable Mutex mu_;
   Lineage::Level head_level_ CAIRN_GUARDED_BY(mu_);
-  // The head's, and those of draining_.
+  // The head's, and all those of draining_.
   Files open_ CAIRN_GUARDED_BY(mu_);
   // Others that were opened. The store keeps as many of them as it may.
   std::map<ExtentId, std::weak_ptr<ExtentFile>> lower_ CAIRN_GUARDED_BY(mu_);

@@ -8,6 +8,7 @@ namespace cairn {
 
 GroupCut::~GroupCut() {
   Open();
+  for (const auto& [inode, volume] : volumes_) volume->SettleCut();
   for (const auto& [inode, state] : states_) context_.views->Unpin(state.branch, state.epoch);
   if (kept_ || states_.empty()) return;
   // Nothing shows these epochs but their volumes. That does no harm; only that nobody would be told
@@ -83,7 +84,6 @@ void GroupCut::Open() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
 Status GroupCut::MakeDurable() {
   return ForEachVolume([](DiskVolume& volume) {
     CAIRN_RETURN_IF_ERROR(volume.Sync());
-    volume.SettleCut();
     // A sync of one that was removed meanwhile does nothing.
     return volume.Health();
   });

@@ -27,7 +27,8 @@ namespace cairn {
 class GroupCut {
  public:
   GroupCut(VolumeContext& context, VolumeTable& table) : context_(context), table_(table) {}
-  // Opens the gates if they are closed. Without Keep, what the epochs that ended leave behind is
+  // Opens the gates if they are closed, and removes files that were made ahead for nothing. Without
+  // Keep, what the epochs that ended leave behind is
   // looked for from here on.
   ~GroupCut();
   GroupCut(const GroupCut&) = delete;

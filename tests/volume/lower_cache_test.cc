@@ -162,6 +162,24 @@ TEST_F(LowerCacheTest, AFileThatIsRemovedIsNeitherKeptNorRead) {
   EXPECT_EQ(set_->Lower(FileOf(5)).status().code(), Code::kCorrupt);
 }
 
+// The cleaner may come between the commit of a sync and its note.
+TEST_F(LowerCacheTest, AnEpochThatIsRemovedWhileASyncEndsIsForgottenForGood) {
+  MakeFiles(10);
+  const ExtentId id = FileOf(kEpochs + 1);
+  auto head = set_->HeadForWriting(SegmentIndex(0));
+  ASSERT_TRUE(head.ok() && (*head)->EnsureSize(4096).ok());
+  set_->BeginEpoch(Epoch(kEpochs + 2));
+  IndexBatch batch;
+  auto synced = set_->Sync(batch);
+  ASSERT_TRUE(synced.ok()) << synced.status().ToString();
+  set_->Forget(kBranch, id.epoch);
+  set_->NoteRecorded(*synced);
+  ASSERT_TRUE(store_->RemoveFiles(kBranch, std::vector{id}).ok());
+  EXPECT_EQ(set_->Lower(id).status().code(), Code::kCorrupt);
+  IndexBatch next;
+  EXPECT_TRUE(set_->Sync(next).ok());
+}
+
 TEST_F(LowerCacheTest, PlacesAreFoundAgainInTheirEraOnly) {
   MakeFiles(1024);
   LowerPlaces places;

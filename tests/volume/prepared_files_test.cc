@@ -119,6 +119,8 @@ TEST_F(PreparedFilesTest, WhatCannotBeMadeIsLeftToTheWriter) {
   Write(0, 'a');
   env_.AddFault({.error = ENOSPC});
   set_->PrepareEpoch();
+  EXPECT_EQ(env_.fired_fault_count(), 1u);
+  EXPECT_FALSE(Exists(FileOf(2)));
   Cut(2);
   Write(0, 'b');
   EXPECT_EQ(StampIn(FileOf(2)), 'b');
@@ -144,6 +146,27 @@ TEST(PreparedFilesOfAStoreTest, NothingStaysBehindAnOrderlyEnd) {
   auto report = CheckStore(machine.env(), "/store", {});
   ASSERT_TRUE(report.ok());
   EXPECT_TRUE(report->findings.empty());
+}
+
+// A rollback leaves the branch for which the file was made.
+TEST(PreparedFilesOfAStoreTest, ARollbackLeavesNoEmptyFile) {
+  TestMachine machine;
+  machine.Mount();
+  auto volume = machine.Create("a");
+  ASSERT_EQ(WriteCode(*volume, 0, kChunkSize, 1), Code::kOk);
+  ASSERT_TRUE(TrySnapshot(machine.filesystem(), "s", {"a"}).ok());
+  ASSERT_EQ(WriteCode(*volume, 0, kBlockSize, 2), Code::kOk);
+  SnapshotOps::NewRollback rollback;
+  rollback.before.name = "before";
+  rollback.deadline = kEnough;
+  const auto member = FindPath(machine.filesystem(), ".snapshots/s/a");
+  ASSERT_TRUE(member.ok());
+  rollback.items.push_back({*member, volume->inode(), "a"});
+  const auto done = machine.filesystem().snapshots().Rollback(rollback);
+  ASSERT_TRUE(done.ok()) << done.status().ToString();
+  EXPECT_TRUE(Holds(*volume, 0, kChunkSize, 1));
+  // The two epochs that were written to.
+  EXPECT_EQ(FilesIn(machine.env()), 2u);
 }
 
 // The next server finds a file that holds what the one before wrote and did not tell of.
