@@ -49,7 +49,7 @@ void ExtentSet::PrepareEpoch() {
     MutexLock lock(mu_);
     for (uint64_t segment = 0; segment < kSegments; ++segment) {
       ExtentFile* const file = head_[segment].load(std::memory_order_acquire);
-      if (file == nullptr || !file->TakeWritten()) continue;
+      if (file == nullptr) continue;
       ExtentId id = HeadId(SegmentIndex(segment));
       id.epoch = id.epoch.Next();
       prepared_.insert(id);
@@ -192,10 +192,7 @@ Result<ExtentSet::Synced> ExtentSet::Sync(IndexBatch& batch) {
 
 void ExtentSet::NoteRecorded(const Synced& synced) {
   MutexLock lock(mu_);
-  for (const auto& [id, size] : synced.sizes) {
-    // What was forgotten meanwhile stays so.
-    if (open_.contains(id)) known_sizes_[id] = size;
-  }
+  for (const auto& [id, size] : synced.sizes) known_sizes_[id] = size;
   for (const ExtentId& id : synced.drained) {
     if (draining_.erase(id) == 0) continue;
     // From now on it is one of those beneath the head.

@@ -37,9 +37,9 @@ class ExtentSet {
   // The head moves on to an epoch that has no files; the ones it had stay open until a sync that
   // began later has made them durable. REQUIRES: the volume's gate is closed.
   void BeginEpoch(Epoch epoch);
-  // Makes the files that the next epoch will write to first, as far as that can be told and at most
-  // one a segment, so that a writer need not wait for it. Any thread; neither inside the gate nor
-  // with it closed. What fails here is left to the writer.
+  // Makes the next epoch's files of the segments whose files this one has open, which it will most
+  // likely write to first, so that a writer need not wait for it. Any thread; neither inside the
+  // gate nor with it closed. What fails here is left to the writer.
   void PrepareEpoch();
   // Removes what was made ahead for an epoch that has ended without it. Not by the destructor: the
   // volume may have been loaded anew by then, and use it.

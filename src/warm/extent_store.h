@@ -55,7 +55,6 @@ class ExtentFile {
     Status status = file_->WriteAt(offset, data);
     // Also after an error: a prefix may have been written.
     if (!dirty_.load(std::memory_order_relaxed)) dirty_.store(true, std::memory_order_release);
-    if (!written_.load(std::memory_order_relaxed)) written_.store(true, std::memory_order_relaxed);
     return status;
   }
   // Lets the file reach to `size` at least.
@@ -73,11 +72,6 @@ class ExtentFile {
   // Sync, also when this process wrote nothing: for what an earlier one may have left unsynced.
   Status SyncAnyway();
   bool dirty() const { return dirty_.load(std::memory_order_acquire); }
-  // Whether it was written to since the last call, roughly: a hint.
-  bool TakeWritten() {
-    return written_.load(std::memory_order_relaxed) &&
-           written_.exchange(false, std::memory_order_relaxed);
-  }
 
   // What an earlier process or a failed write may have left where the index knows of nothing.
   // Before such a place is given out as zeros, it must be punched.
@@ -98,7 +92,6 @@ class ExtentFile {
   const std::unique_ptr<File> file_;
 
   std::atomic<bool> dirty_{false};
-  std::atomic<bool> written_{false};
   std::atomic<bool> may_hold_leftovers_;
   std::atomic<uint64_t> size_;
 

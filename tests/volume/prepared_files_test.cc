@@ -67,7 +67,7 @@ TEST_F(PreparedFilesTest, AWriterFindsTheNextEpochsFileOpenAndGrown) {
   EXPECT_FALSE((*file)->may_hold_leftovers());
 }
 
-TEST_F(PreparedFilesTest, OnlyWhatWasWrittenSinceTheLastCutGetsAFile) {
+TEST_F(PreparedFilesTest, OnlyWhatTheCurrentEpochUsedGetsAFile) {
   Write(0, 'a');
   Write(1, 'b');
   set_->PrepareEpoch();
