@@ -125,6 +125,17 @@ Status Unmount(const MountPlace& place, UnmountMode mode) {
   return Status::FromErrno(errno, "unmounting " + place.mountpoint);
 }
 
+Status AbortMount(const MountPlace& place, const std::string& device) {
+  // A connection is named after the minor number of its mount's device.
+  const std::string control = "/sys/fs/fuse/connections/" + device.substr(device.find(':') + 1);
+  const UniqueFd abort(open((control + "/abort").c_str(), O_WRONLY | O_CLOEXEC));
+  const bool aborted = abort.valid() && write(abort.get(), "1", 1) == 1;
+  const Result<std::string> on_top = FindMount(place);
+  if (on_top.ok() && *on_top == device) return Unmount(place, UnmountMode::kAbort);
+  if (aborted) return Status::Ok();
+  return Status(Code::kNotFound, "no Cairn mount at " + place.mountpoint);
+}
+
 bool IsConnected(int fuse_fd) {
   pollfd state{.fd = fuse_fd, .events = 0, .revents = 0};
   return poll(&state, 1, 0) >= 0 && (state.revents & POLLERR) == 0;

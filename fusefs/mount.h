@@ -40,6 +40,12 @@ enum class UnmountMode { kIfIdle, kDetach, kAbort };
 // kBusy (kIfIdle only) when programs use it.
 Status Unmount(const MountPlace& place, UnmountMode mode);
 
+// Makes everything that waits for the mount's server, or will, fail with ENOTCONN or ECONNABORTED,
+// also when somebody holds the connection's descriptor yet, and takes the mount out of the tree.
+// `device`: what FindMount said of it while it was served. Of a mount that is not in the tree any
+// more, or of one whose owner is not privileged, only where fusectl is mounted.
+Status AbortMount(const MountPlace& place, const std::string& device);
+
 // Whether the kernel still has the mount that `fuse_fd` belongs to.
 bool IsConnected(int fuse_fd);
 

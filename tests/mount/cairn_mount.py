@@ -28,6 +28,15 @@ def is_mounted(path):
         return any(line.split()[4] == path for line in table)
 
 
+def arguments_of(pid):
+    """The words of a process's command line; none when it has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            return file.read().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def lazy_unmount(path):
     if is_mounted(path):
         subprocess.run(["umount", "-l", path], capture_output=True, check=False)
@@ -156,7 +165,10 @@ class Mount:
         lazy_unmount(self.mountpoint)
 
     def kill_processes(self):
+        """All but those that forget pages: they cut the connection when the others are gone."""
         for pid in self.pids():
+            if "forget-pages" in arguments_of(pid):
+                continue
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -169,8 +181,7 @@ class Mount:
                 program = os.readlink(f"/proc/{entry}/exe")
                 if not program.startswith((self.cairnfs_real(), "/memfd:cairnfs:")):
                     continue
-                with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="replace") as file:
-                    names = file.read().split("\0")
+                names = arguments_of(entry)
                 descriptors = f"/proc/{entry}/fd"
                 for fd in os.listdir(descriptors):
                     with contextlib.suppress(OSError):
@@ -184,7 +195,8 @@ class Mount:
 
     def parent_pid(self):
         """The supervisor: the one process of the mount whose parent is not of the mount."""
-        pids = self.pids()
+        # What forgets pages outlives a killed server for a moment, and has no parent then.
+        pids = [pid for pid in self.pids() if "forget-pages" not in arguments_of(pid)]
         tops = []
         for pid in pids:
             with open(f"/proc/{pid}/stat", encoding="utf-8") as file:

@@ -11,7 +11,8 @@ import subprocess
 import threading
 
 import cairn_mount
-from checks import check, check_equal, run, wait_until
+import replacing
+from checks import check, check_equal, error_of, run, wait_until
 
 # Preloaded into cairnfs. Files in $CAIRN_FAULTS switch the faults on:
 #   slow          to make anything durable takes longer each time
@@ -21,11 +22,14 @@ from checks import check, check_equal, run, wait_until
 #   no_eventfd    a server that runs a copied program fails once it has opened the store
 #   wait_replying a server makes a folder, and does not reply until
 #   die_replying  it is killed
+#   hold_spawns   no process is started to forget pages
+#   hold_reads    large reads of the store's files are not begun
 FAULTS = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +60,19 @@ int fsync(int fd) {
 pid_t fork(void) {
   errno = EAGAIN;
   return is_on("no_fork") ? -1 : ((pid_t (*)(void))dlsym(RTLD_NEXT, "fork"))();
+}
+int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
+                const posix_spawnattr_t* attributes, char* const words[], char* const variables[]) {
+  if (is_on("hold_spawns")) fprintf(stderr, "holds a spawn\n");
+  while (is_on("hold_spawns")) usleep(1000);
+  return ((int (*)(pid_t*, const char*, const posix_spawn_file_actions_t*, const posix_spawnattr_t*,
+                   char* const[], char* const[]))dlsym(RTLD_NEXT, "posix_spawn"))(
+      pid, path, actions, attributes, words, variables);
+}
+ssize_t pread64(int fd, void* bytes, size_t size, off_t offset) {
+  if (size >= 65536 && is_on("hold_reads")) fprintf(stderr, "holds a read\n");
+  while (size >= 65536 && is_on("hold_reads")) usleep(1000);
+  return ((ssize_t (*)(int, void*, size_t, off_t))dlsym(RTLD_NEXT, "pread64"))(fd, bytes, size, offset);
 }
 int umount2(const char* path, int flags) {
   while (is_on("slow_umount")) usleep(10000);
@@ -403,6 +420,63 @@ def a_request_is_not_carried_out_twice_by_a_fall_back(bin_folder):
         test.ends_with(0)
 
 
+def kill_all_in_a_rollback(test, before=lambda: None):
+    """Server and supervisor are killed while a process that holds the connection waits for them,
+    in a call that no signal ends: somebody reads in a page that the kernel is to forget."""
+    path = test.mount.path("disk")
+    with open(path, "wb") as file:
+        file.write(CONTENT)
+    os.setxattr(path, "user.cairn.snapshot", b"old")
+    fd = os.open(path, os.O_RDONLY)
+    supervisor, server = test.process.pid, test.facts()["server_pid"]
+    test.on("hold_spawns")
+    command = threading.Thread(target=test.mount.cairn, daemon=True, kwargs={"ok": False}, args=(
+        "snapshot", "rollback", test.mount.path(".snapshots/old")))
+    command.start()
+    test.log_says("holds a spawn")
+    test.on("hold_reads")
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    errors = []
+    reader = threading.Thread(target=lambda: errors.append(error_of(os.pread, fd, 1 << 20, 0)),
+                              daemon=True)
+    reader.start()
+    test.log_says("holds a read")
+    test.off("hold_spawns")
+    wait_until(lambda: [pid for pid in replacing.children(server)
+                        if "forget-pages" in cairn_mount.arguments_of(pid) and
+                        state_of(pid) == "D"], 60, "a process that waits for the server")
+    before()
+    for pid in (supervisor, server):
+        os.kill(pid, signal.SIGKILL)
+    for thread, what in ((reader, "reader"), (command, "command")):
+        thread.join(60)
+        check(not thread.is_alive(), f"the {what} hangs")
+    check(errors[0] in ("ENOTCONN", "ECONNABORTED"), f"the reader got {errors}")
+    os.close(fd)
+    test.mount.wait_gone()
+    check_content(test.mount)
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        return file.read().rsplit(")", 1)[1].split()[0]
+
+
+def all_killed_in_a_rollback_let_programs_go(bin_folder):
+    with faulty(bin_folder) as test:
+        kill_all_in_a_rollback(test)
+
+
+def and_so_they_do_when_the_mount_is_not_in_the_tree_any_more(bin_folder):
+    control = "/sys/fs/fuse/connections"
+    with contextlib.ExitStack() as stack:
+        if not cairn_mount.is_mounted(control):
+            run("mount", "-t", "fusectl", "none", control)
+            stack.enter_context(cairn_mount.undo(cairn_mount.lazy_unmount, control))
+        test = stack.enter_context(faulty(bin_folder))
+        kill_all_in_a_rollback(test, lambda: run("umount", "-l", test.mount.mountpoint))
+
+
 if __name__ == "__main__":
     cairn_mount.main(the_watchdog_lets_a_server_close_after_umount,
                      a_server_killed_after_umount_loses_nothing,
@@ -416,4 +490,6 @@ if __name__ == "__main__":
                      a_program_that_ends_at_once_gives_way,
                      sigterm_while_a_server_drains_leaves_time_to_write,
                      systemd_hears_of_a_server_that_drains_slowly,
-                     a_request_is_not_carried_out_twice_by_a_fall_back)
+                     a_request_is_not_carried_out_twice_by_a_fall_back,
+                     all_killed_in_a_rollback_let_programs_go,
+                     and_so_they_do_when_the_mount_is_not_in_the_tree_any_more)

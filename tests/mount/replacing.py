@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 
+from cairn_mount import arguments_of
 from checks import Failure, check, check_equal, wait_until
 
 HANG_SECONDS = 60
@@ -30,24 +31,18 @@ def new_rng():
 
 
 def children(pid):
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return [int(word) for word in file.read().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def is_server(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"serve" in file.read().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    """Of all its threads."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found += [int(word) for word in file.read().split()]
+    return found
 
 
 def servers(supervisor):
     """The server processes that are there: one, none just after a kill, two in an upgrade."""
-    return [pid for pid in children(supervisor) if is_server(pid)]
+    return [pid for pid in children(supervisor) if "serve" in arguments_of(pid)]
 
 
 def status(mount):

@@ -1,20 +1,22 @@
 #include "tools/cairnfs/forget_process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "fusefs/invalidator.h"
 #include "src/base/log.h"
-#include "src/base/result.h"
-#include "src/base/unique_fd.h"
 
 namespace cairn {
 namespace {
@@ -22,6 +24,7 @@ namespace {
 // Where the process finds what it needs.
 constexpr int kInodes = STDIN_FILENO;  // uint64_t each
 constexpr int kFuse = STDOUT_FILENO;
+constexpr int kSupervisor = STDERR_FILENO + 1;  // a pidfd
 
 Result<UniqueFd> Written(std::span<const InodeId> inodes) {
   UniqueFd file(memfd_create("cairn-forget", MFD_CLOEXEC));
@@ -38,28 +41,46 @@ Result<UniqueFd> Written(std::span<const InodeId> inodes) {
   return file;
 }
 
+// Sleeps until the supervisor is gone, then ends the mount.
+void OutliveSupervisor(const MountPlace& place, const std::string& device) {
+  pollfd end{.fd = kSupervisor, .events = POLLIN, .revents = 0};
+  while (poll(&end, 1, -1) < 0 && errno == EINTR) continue;
+  // Nobody is there to be told whether that worked.
+  if (end.revents == POLLIN) static_cast<void>(AbortMount(place, device));
+}
+
+}  // namespace
+
+Result<PageForgetting> PageForgetting::Create(MountPlace place) {
+  // A parent that is gone already is seen by its channel (control_channel.h).
+  UniqueFd supervisor(static_cast<int>(syscall(SYS_pidfd_open, getppid(), 0)));
+  if (!supervisor.valid()) return Status::FromErrno(errno, "pidfd_open");
+  return PageForgetting(std::move(place), std::move(supervisor));
+}
+
 // It inherits that signals are blocked and ignored as they are here.
-Result<pid_t> Start(int fuse_fd, const UniqueFd& inodes) {
+Result<pid_t> PageForgetting::Start(int fuse_fd, const UniqueFd& inodes) const {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
+  // The last one may take the number of one before it.
   posix_spawn_file_actions_adddup2(&actions, inodes.get(), kInodes);
   posix_spawn_file_actions_adddup2(&actions, fuse_fd, kFuse);
+  posix_spawn_file_actions_adddup2(&actions, supervisor_.get(), kSupervisor);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-  char program[] = "cairnfs";
-  char verb[sizeof(kForgetVerb)];
-  std::memcpy(verb, kForgetVerb, sizeof(verb));
-  char* const arguments[] = {program, verb, nullptr};
+  posix_spawn_file_actions_addclosefrom_np(&actions, kSupervisor + 1);
+  std::vector<std::string> words = {"cairnfs", kForgetVerb, place_.store, place_.mountpoint};
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
   pid_t pid = -1;
-  const int error = posix_spawn(&pid, "/proc/self/exe", &actions, nullptr, arguments, environ);
+  const int error =
+      posix_spawn(&pid, "/proc/self/exe", &actions, nullptr, arguments.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return Status::FromErrno(error, "starting a process");
   return pid;
 }
 
-}  // namespace
-
-Status ForgetPagesInProcess(int fuse_fd, std::span<const InodeId> inodes) {
+Status PageForgetting::Forget(int fuse_fd, std::span<const InodeId> inodes) const {
   const Result<UniqueFd> input = Written(inodes);
   const Result<pid_t> pid = input.ok() ? Start(fuse_fd, *input) : input.status();
   if (!pid.ok()) {
@@ -75,7 +96,7 @@ Status ForgetPagesInProcess(int fuse_fd, std::span<const InodeId> inodes) {
   return ForgetPages(fuse_fd, inodes);
 }
 
-int ForgetPagesOfInput() {
+int ForgetPagesOfInput(const MountPlace& place) {
   prctl(PR_SET_NAME, "cairnfs-forget");  // not "exe"
   std::vector<InodeId> inodes;
   uint64_t number = 0;
@@ -83,6 +104,9 @@ int ForgetPagesOfInput() {
        at += sizeof(number)) {
     inodes.emplace_back(number);
   }
+  // A mount that is gone has nothing that could be forgotten.
+  const Result<std::string> device = FindMount(place);
+  if (device.ok()) std::thread(OutliveSupervisor, place, *device).detach();
   return ForgetPages(kFuse, inodes).ok() ? 0 : 1;
 }
 

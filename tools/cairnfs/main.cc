@@ -72,7 +72,9 @@ int Main(int argc, char** argv) {
     if (parsed.probe) return Probe(*parsed.probe);
     return parsed.value ? Serve(*parsed.value) : parsed.exit_code;
   }
-  if (argc == 2 && std::strcmp(argv[1], kForgetVerb) == 0) return ForgetPagesOfInput();
+  if (argc == 4 && std::strcmp(argv[1], kForgetVerb) == 0) {
+    return ForgetPagesOfInput({.store = argv[2], .mountpoint = argv[3]});
+  }
   const ParsedCommandLine parsed = ParseCommandLine(argc, argv);
   if (!parsed.value) return parsed.exit_code;
   Result<MountSession> session = PrepareSession(*parsed.value);

@@ -340,13 +340,10 @@ void Supervisor::AbandonMount() {
   // First cut the connection: everything that waits on it, unmounting too, comes back.
   session_.fuse.Reset();
   if (!connected) return;
-  const Result<std::string> device = FindMount(session_.place);
-  if (device.ok() && *device == session_.device) {
-    // By force: a process that has the kernel forget pages may hold the connection, and wait for
-    // who serves it.
-    const Status detached = Unmount(session_.place, UnmountMode::kAbort);
-    if (!detached.ok()) LogError("{}", detached.context());
-  }
+  // By force: a process that has the kernel forget pages may hold the connection, and wait for who
+  // serves it.
+  const Status aborted = AbortMount(session_.place, session_.device);
+  if (!aborted.ok() && aborted.code() != Code::kNotFound) LogError("{}", aborted.context());
 }
 
 void Supervisor::End(int exit_code, std::string_view reason) {
