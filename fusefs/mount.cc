@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "fusefs/fusermount.h"
@@ -60,6 +61,16 @@ std::vector<MountEntry> ReadMountinfo() {
                        .source = UnescapeMountinfo(fields[dash + 2])});
   }
   return entries;
+}
+
+// What fusectl names the connection by: the minor number of its mount's device. Linux tells it of
+// an open /dev/fuse (6.18 does; earlier ones may not).
+std::optional<std::string> ConnectionNumber(int fuse_fd) {
+  std::ifstream facts(fmt::format("/proc/self/fdinfo/{}", fuse_fd));
+  for (std::string name, value; facts >> name >> value;) {
+    if (name == "fuse_connection:") return value;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -125,15 +136,22 @@ Status Unmount(const MountPlace& place, UnmountMode mode) {
   return Status::FromErrno(errno, "unmounting " + place.mountpoint);
 }
 
-Status AbortMount(const MountPlace& place, const std::string& device) {
-  // A connection is named after the minor number of its mount's device.
-  const std::string control = "/sys/fs/fuse/connections/" + device.substr(device.find(':') + 1);
-  const UniqueFd abort(open((control + "/abort").c_str(), O_WRONLY | O_CLOEXEC));
-  const bool aborted = abort.valid() && write(abort.get(), "1", 1) == 1;
-  const Result<std::string> on_top = FindMount(place);
-  if (on_top.ok() && *on_top == device) return Unmount(place, UnmountMode::kAbort);
-  if (aborted) return Status::Ok();
-  return Status(Code::kNotFound, "no Cairn mount at " + place.mountpoint);
+Status AbortConnection(int fuse_fd) {
+  const std::optional<std::string> number = ConnectionNumber(fuse_fd);
+  if (!number) return Status(Code::kUnsupported, "this kernel does not tell a connection's number");
+  const UniqueFd abort(
+      open(("/sys/fs/fuse/connections/" + *number + "/abort").c_str(), O_WRONLY | O_CLOEXEC));
+  // Numbers are used again. As long as the connection lives, what has its number is its own, and
+  // an open `abort` stays so.
+  if (!IsConnected(fuse_fd)) return Status::Ok();
+  if (abort.valid() && write(abort.get(), "1", 1) == 1) return Status::Ok();
+  for (const MountEntry& entry : ReadMountinfo()) {
+    if (entry.type == kType && entry.device == "0:" + *number &&
+        umount2(entry.mountpoint.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH | MNT_FORCE) == 0) {
+      return Status::Ok();
+    }
+  }
+  return Status(Code::kUnsupported, "no way to cut connection " + *number);
 }
 
 bool IsConnected(int fuse_fd) {

@@ -1,7 +1,7 @@
 // Mounting and unmounting: /dev/fuse and mount(2), or fusermount3 for users who may not.
 //
-// Used by the supervisor, which has one thread. None of these calls touches the mounted filesystem
-// itself, except Unmount, which may wait for the server: call it in a process of its own.
+// None of these calls touches the mounted filesystem itself, except Unmount, which may wait for the
+// server: call it in a process of its own.
 #ifndef CAIRN_FUSEFS_MOUNT_H_
 #define CAIRN_FUSEFS_MOUNT_H_
 
@@ -40,11 +40,11 @@ enum class UnmountMode { kIfIdle, kDetach, kAbort };
 // kBusy (kIfIdle only) when programs use it.
 Status Unmount(const MountPlace& place, UnmountMode mode);
 
-// Makes everything that waits for the mount's server, or will, fail with ENOTCONN or ECONNABORTED,
-// also when somebody holds the connection's descriptor yet, and takes the mount out of the tree.
-// `device`: what FindMount said of it while it was served. Of a mount that is not in the tree any
-// more, or of one whose owner is not privileged, only where fusectl is mounted.
-Status AbortMount(const MountPlace& place, const std::string& device);
+// Makes everything that waits for the server of the mount that `fuse_fd` belongs to, or will, fail
+// with ENOTCONN or ECONNABORTED, also when somebody holds the connection's descriptor yet. By
+// fusectl where that is mounted; otherwise by a forced unmount, which needs a privileged caller and
+// a mount that is in the tree. kUnsupported: neither can be done.
+Status AbortConnection(int fuse_fd);
 
 // Whether the kernel still has the mount that `fuse_fd` belongs to.
 bool IsConnected(int fuse_fd);

@@ -165,10 +165,7 @@ class Mount:
         lazy_unmount(self.mountpoint)
 
     def kill_processes(self):
-        """All but those that forget pages: they cut the connection when the others are gone."""
         for pid in self.pids():
-            if "forget-pages" in arguments_of(pid):
-                continue
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -195,8 +192,7 @@ class Mount:
 
     def parent_pid(self):
         """The supervisor: the one process of the mount whose parent is not of the mount."""
-        # What forgets pages outlives a killed server for a moment, and has no parent then.
-        pids = [pid for pid in self.pids() if "forget-pages" not in arguments_of(pid)]
+        pids = self.pids()
         tops = []
         for pid in pids:
             with open(f"/proc/{pid}/stat", encoding="utf-8") as file:

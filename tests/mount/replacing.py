@@ -33,9 +33,10 @@ def new_rng():
 def children(pid):
     """Of all its threads."""
     found = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    gone = contextlib.suppress(FileNotFoundError, ProcessLookupError)
+    with gone:
         for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+            with gone, open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                 found += [int(word) for word in file.read().split()]
     return found
 

@@ -106,7 +106,6 @@ ParsedServeCommandLine ParseServeCommandLine(int argc, char** argv) {
   app.add_option("--generation", command.generation)->required();
   app.add_option("--restarts", command.restarts);
   app.add_option("--upgrades", command.upgrades);
-  app.add_option("--mounted-at", command.mounted_at);
   app.add_flag("--foreground", command.foreground);
   app.add_flag("--debug", command.debug);
   AddListOption(app, lists);
@@ -126,8 +125,7 @@ std::vector<std::string> FormatServeCommandLine(const ServeCommandLine& command)
                                     "--lock-fd=" + std::to_string(command.lock_fd),
                                     "--generation=" + std::to_string(command.generation),
                                     "--restarts=" + std::to_string(command.restarts),
-                                    "--upgrades=" + std::to_string(command.upgrades),
-                                    "--mounted-at=" + command.mounted_at};
+                                    "--upgrades=" + std::to_string(command.upgrades)};
   if (command.foreground) words.emplace_back("--foreground");
   if (command.debug) words.emplace_back("--debug");
   words.insert(words.end(), {"-o", FormatServerOptions(command.options), "--", command.store,

@@ -26,8 +26,8 @@ struct ParsedCommandLine {
 };
 ParsedCommandLine ParseCommandLine(int argc, char** argv);
 
-// cairnfs serve: descriptors are inherited, paths absolute but for the mountpoint as it was given,
-// which only shows people (and `ps`) whose server this is.
+// cairnfs serve: descriptors are inherited, paths absolute but for the mountpoint, which only
+// shows people (and `ps`) whose server this is.
 struct ServeCommandLine {
   int control_fd = -1;
   int memory_fd = -1;       // shared_memory.h
@@ -40,7 +40,6 @@ struct ServeCommandLine {
   MountOptions options;
   std::string store;
   std::string mountpoint;
-  std::string mounted_at;  // the same place, absolute; empty from an older supervisor
 };
 // cairnfs serve --probe: whether this program could serve the store in the place of another.
 struct ProbeCommandLine {

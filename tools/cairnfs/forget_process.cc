@@ -11,11 +11,13 @@
 
 #include <cerrno>
 #include <cstring>
-#include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "fusefs/invalidator.h"
+#include "fusefs/mount.h"
 #include "src/base/log.h"
 
 namespace cairn {
@@ -41,21 +43,35 @@ Result<UniqueFd> Written(std::span<const InodeId> inodes) {
   return file;
 }
 
-// Sleeps until the supervisor is gone, then ends the mount.
-void OutliveSupervisor(const MountPlace& place, const std::string& device) {
+// Sleeps until the supervisor is gone, then cuts the connection.
+void OutliveSupervisor() {
   pollfd end{.fd = kSupervisor, .events = POLLIN, .revents = 0};
   while (poll(&end, 1, -1) < 0 && errno == EINTR) continue;
+  // A process whose end its parent has taken note of counts as hung up, too.
+  if ((end.revents & (POLLIN | POLLHUP)) == 0) return;
   // Nobody is there to be told whether that worked.
-  if (end.revents == POLLIN) static_cast<void>(AbortMount(place, device));
+  static_cast<void>(AbortConnection(kFuse));
+}
+
+void StartWatching() {
+  try {
+    std::thread(OutliveSupervisor).detach();
+  } catch (const std::system_error&) {
+    // To forget the pages is more important.
+  }
 }
 
 }  // namespace
 
-Result<PageForgetting> PageForgetting::Create(MountPlace place) {
-  // A parent that is gone already is seen by its channel (control_channel.h).
-  UniqueFd supervisor(static_cast<int>(syscall(SYS_pidfd_open, getppid(), 0)));
-  if (!supervisor.valid()) return Status::FromErrno(errno, "pidfd_open");
-  return PageForgetting(std::move(place), std::move(supervisor));
+PageForgetting::PageForgetting() {
+  const pid_t parent = getppid();
+  UniqueFd supervisor(static_cast<int>(syscall(SYS_pidfd_open, parent, 0)));
+  if (!supervisor.valid()) {
+    LogWarn("pidfd_open: {}: a mount whose processes are all killed in a rollback may hang",
+            std::strerror(errno));
+  }
+  // Otherwise it died meanwhile, and its number may be another's. The server sees that, too.
+  if (getppid() == parent) supervisor_ = std::move(supervisor);
 }
 
 // It inherits that signals are blocked and ignored as they are here.
@@ -65,16 +81,18 @@ Result<pid_t> PageForgetting::Start(int fuse_fd, const UniqueFd& inodes) const {
   // The last one may take the number of one before it.
   posix_spawn_file_actions_adddup2(&actions, inodes.get(), kInodes);
   posix_spawn_file_actions_adddup2(&actions, fuse_fd, kFuse);
-  posix_spawn_file_actions_adddup2(&actions, supervisor_.get(), kSupervisor);
+  if (supervisor_.valid()) {
+    posix_spawn_file_actions_adddup2(&actions, supervisor_.get(), kSupervisor);
+  }
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addclosefrom_np(&actions, kSupervisor + 1);
-  std::vector<std::string> words = {"cairnfs", kForgetVerb, place_.store, place_.mountpoint};
-  std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
+  posix_spawn_file_actions_addclosefrom_np(&actions,
+                                           supervisor_.valid() ? kSupervisor + 1 : kSupervisor);
+  char program[] = "cairnfs";
+  char verb[sizeof(kForgetVerb)];
+  std::memcpy(verb, kForgetVerb, sizeof(verb));
+  char* const arguments[] = {program, verb, nullptr};
   pid_t pid = -1;
-  const int error =
-      posix_spawn(&pid, "/proc/self/exe", &actions, nullptr, arguments.data(), environ);
+  const int error = posix_spawn(&pid, "/proc/self/exe", &actions, nullptr, arguments, environ);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return Status::FromErrno(error, "starting a process");
   return pid;
@@ -96,7 +114,7 @@ Status PageForgetting::Forget(int fuse_fd, std::span<const InodeId> inodes) cons
   return ForgetPages(fuse_fd, inodes);
 }
 
-int ForgetPagesOfInput(const MountPlace& place) {
+int ForgetPagesOfInput() {
   prctl(PR_SET_NAME, "cairnfs-forget");  // not "exe"
   std::vector<InodeId> inodes;
   uint64_t number = 0;
@@ -104,9 +122,7 @@ int ForgetPagesOfInput(const MountPlace& place) {
        at += sizeof(number)) {
     inodes.emplace_back(number);
   }
-  // A mount that is gone has nothing that could be forgotten.
-  const Result<std::string> device = FindMount(place);
-  if (device.ok()) std::thread(OutliveSupervisor, place, *device).detach();
+  StartWatching();
   return ForgetPages(kFuse, inodes).ok() ? 0 : 1;
 }
 

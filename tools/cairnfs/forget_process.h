@@ -4,14 +4,14 @@
 //
 // While it waits it holds the connection, so that the kernel would not notice that nobody serves
 // any more. There will be somebody as long as the supervisor lives; once that is gone, the process
-// ends the mount.
+// cuts the connection.
 #ifndef CAIRN_TOOLS_CAIRNFS_FORGET_PROCESS_H_
 #define CAIRN_TOOLS_CAIRNFS_FORGET_PROCESS_H_
 
-#include <span>
-#include <utility>
+#include <sys/types.h>
 
-#include "fusefs/mount.h"
+#include <span>
+
 #include "src/base/result.h"
 #include "src/base/strong_id.h"
 #include "src/base/unique_fd.h"
@@ -23,24 +23,21 @@ inline constexpr char kForgetVerb[] = "forget-pages";
 // Starts such processes, for a server. Thread-safe.
 class PageForgetting {
  public:
-  // Watches the parent of the calling process. kIo, kUnsupported: it cannot be watched.
-  static Result<PageForgetting> Create(MountPlace place);
+  // The parent of this process is the supervisor.
+  PageForgetting();
 
   // A PageForgetter: starts the process and waits for its end. When none can be had, it tells the
   // kernel itself, since a program must not read on what was rolled back.
   Status Forget(int fuse_fd, std::span<const InodeId> inodes) const;
 
  private:
-  PageForgetting(MountPlace place, UniqueFd supervisor)
-      : place_(std::move(place)), supervisor_(std::move(supervisor)) {}
   Result<pid_t> Start(int fuse_fd, const UniqueFd& inodes) const;
 
-  MountPlace place_;
-  UniqueFd supervisor_;
+  UniqueFd supervisor_;  // a pidfd; invalid when none could be had: nobody watches then
 };
 
-// The process: `cairnfs forget-pages STORE MOUNTPOINT`. Returns the exit code.
-int ForgetPagesOfInput(const MountPlace& place);
+// The process. Returns the exit code.
+int ForgetPagesOfInput();
 
 }  // namespace cairn
 

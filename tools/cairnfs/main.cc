@@ -1,9 +1,11 @@
 // cairnfs: mounts a Cairn store. This process becomes the supervisor of the mount, and starts
 // itself again as `cairnfs serve`.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -66,15 +68,23 @@ int AwaitBackground(const Daemon& daemon, const std::string& mountpoint) {
   return Complain(answers.context());
 }
 
+// Descriptors that are opened later must not take the numbers of standard input and output.
+void OccupyStandardDescriptors() {
+  int fd = -1;
+  do {
+    fd = open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) close(fd);
+}
+
 int Main(int argc, char** argv) {
+  OccupyStandardDescriptors();
   if (argc > 1 && std::strcmp(argv[1], "serve") == 0) {
     const ParsedServeCommandLine parsed = ParseServeCommandLine(argc, argv);
     if (parsed.probe) return Probe(*parsed.probe);
     return parsed.value ? Serve(*parsed.value) : parsed.exit_code;
   }
-  if (argc == 4 && std::strcmp(argv[1], kForgetVerb) == 0) {
-    return ForgetPagesOfInput({.store = argv[2], .mountpoint = argv[3]});
-  }
+  if (argc == 2 && std::strcmp(argv[1], kForgetVerb) == 0) return ForgetPagesOfInput();
   const ParsedCommandLine parsed = ParseCommandLine(argc, argv);
   if (!parsed.value) return parsed.exit_code;
   Result<MountSession> session = PrepareSession(*parsed.value);

@@ -113,20 +113,16 @@ Result<Ending> ServeRequests(const ServeCommandLine& command, Stack& stack, Cont
     return Status(Code::kInvalid, "the supervisor did not hand over the mount");
   }
 
-  ServerOptions options{.thread_count = command.options.threads, .resend = command.generation > 1};
-  const Result<PageForgetting> forgetting =
-      PageForgetting::Create({.store = command.store, .mountpoint = command.mounted_at});
-  if (forgetting.ok()) {
-    options.forget_pages = [&](int fuse_fd, std::span<const InodeId> inodes) {
-      return forgetting->Forget(fuse_fd, inodes);
-    };
-  } else {
-    LogWarn("{}: a server that is killed in a rollback may not be replaced",
-            forgetting.status().context());
-  }
+  const PageForgetting forgetting;
+  const auto forget = [&](int fuse_fd, std::span<const InodeId> inodes) {
+    return forgetting.Forget(fuse_fd, inodes);
+  };
   Edge edge(stack.filesystem(), stack.snapshots(), command.mountpoint);
   CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server,
-                         Server::Create(edge, std::move(attach.fd), attach.payload, options));
+                         Server::Create(edge, std::move(attach.fd), attach.payload,
+                                        {.thread_count = command.options.threads,
+                                         .resend = command.generation > 1,
+                                         .forget_pages = forget}));
   CAIRN_RETURN_IF_ERROR(server->Start());
   CAIRN_RETURN_IF_ERROR(control.Send(ControlKind::kServing));
   LogInfo("serving {} at {}", command.store, command.mountpoint);

@@ -63,8 +63,7 @@ Result<ServerProcess> StartServerProcess(const MountSession& session, const Uniq
                                  .debug = session.debug,
                                  .options = session.options,
                                  .store = session.place.store,
-                                 .mountpoint = session.mountpoint_as_given,
-                                 .mounted_at = session.place.mountpoint};
+                                 .mountpoint = session.mountpoint_as_given};
   const pid_t child = fork();
   if (child < 0) return Status::FromErrno(errno, "fork");
   if (child == 0) {

@@ -337,13 +337,16 @@ void Supervisor::TellServerToStop() {
 void Supervisor::AbandonMount() {
   if (!session_.fuse.valid()) return;
   const bool connected = IsConnected(session_.fuse.get());
-  // First cut the connection: everything that waits on it, unmounting too, comes back.
+  // First cut the connection: everything that waits on it, unmounting too, comes back. A process
+  // that has the kernel forget pages may hold it, and wait for who serves it: so by force.
+  if (connected) static_cast<void>(AbortConnection(session_.fuse.get()));
   session_.fuse.Reset();
   if (!connected) return;
-  // By force: a process that has the kernel forget pages may hold the connection, and wait for who
-  // serves it.
-  const Status aborted = AbortMount(session_.place, session_.device);
-  if (!aborted.ok() && aborted.code() != Code::kNotFound) LogError("{}", aborted.context());
+  const Result<std::string> device = FindMount(session_.place);
+  if (device.ok() && *device == session_.device) {
+    const Status detached = Unmount(session_.place, UnmountMode::kAbort);
+    if (!detached.ok()) LogError("{}", detached.context());
+  }
 }
 
 void Supervisor::End(int exit_code, std::string_view reason) {

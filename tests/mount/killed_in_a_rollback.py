@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""The supervisor, or all processes of a mount, die while the kernel is told what a rollback changed:
+whoever uses the mount gets an error and does not wait for ever, and the store is whole."""
+import contextlib
+import os
+import signal
+import threading
+
+import cairn_mount
+import replacing
+from checks import check, error_of, run, wait_until
+from faulty_mount import CONTENT, check_content, faulty
+
+
+def roll_back_until_the_kernel_is_told(test):
+    """A rollback that stands still before a process is started that has the kernel forget pages;
+    and a program that is reading one of those in.
+
+    Returns what runs, and the reader's errors.
+    """
+    path = test.mount.path("disk")
+    with open(path, "wb") as file:
+        file.write(CONTENT)
+    os.setxattr(path, "user.cairn.snapshot", b"old")
+    test.on("hold_spawns")
+    command = threading.Thread(target=test.mount.cairn, daemon=True, kwargs={"ok": False}, args=(
+        "snapshot", "rollback", test.mount.path(".snapshots/old")))
+    command.start()
+    test.log_says("holds a spawn")
+    test.on("hold_reads")
+    errors = []
+
+    def read():
+        fd = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        errors.append(error_of(os.pread, fd, 1 << 20, 0))
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    test.log_says("holds a read")
+    return {"reader": reader, "command": command}, errors
+
+
+def start_forgetting(test, server):
+    """Lets the process start; returns its id once it waits in a way that no signal ends."""
+    def waiting():
+        return [pid for pid in replacing.children(server)
+                if "forget-pages" in cairn_mount.arguments_of(pid) and state_of(pid) == "D"]
+    test.off("hold_spawns")
+    wait_until(waiting, 60, "a process that waits for the server")
+    return waiting()[0]
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        return file.read().rsplit(")", 1)[1].split()[0]
+
+
+def expect_release(programs, errors):
+    for name, thread in programs.items():
+        thread.join(60)
+        check(not thread.is_alive(), f"the {name} hangs")
+    check(errors[0] in ("ENOTCONN", "ECONNABORTED"), f"the reader got {errors}")
+
+
+def kill_and_reap(test, *others):
+    for pid in (test.process.pid, *others):
+        os.kill(pid, signal.SIGKILL)
+    test.process.wait(60)
+
+
+@contextlib.contextmanager
+def fusectl(wanted):
+    """The kernel's own files of FUSE connections, mounted for the block or not."""
+    place = "/sys/fs/fuse/connections"
+    was = cairn_mount.is_mounted(place)
+
+    def have(mounted):
+        if mounted and not cairn_mount.is_mounted(place):
+            run("mount", "-t", "fusectl", "none", place)
+        elif not mounted and cairn_mount.is_mounted(place):
+            run("umount", place)
+
+    with cairn_mount.undo(have, was):
+        have(wanted)
+        yield
+
+
+def all_killed_in_a_rollback_let_programs_go(bin_folder):
+    """Only the process that waits for them holds the connection then."""
+    with faulty(bin_folder) as test, fusectl(False):
+        server = test.facts()["server_pid"]
+        programs, errors = roll_back_until_the_kernel_is_told(test)
+        start_forgetting(test, server)
+        kill_and_reap(test, server)
+        expect_release(programs, errors)
+        test.mount.wait_gone()
+        check_content(test.mount)
+
+
+def and_so_they_do_when_the_mount_is_not_in_the_tree_any_more(bin_folder):
+    with faulty(bin_folder) as test, fusectl(True):
+        server = test.facts()["server_pid"]
+        programs, errors = roll_back_until_the_kernel_is_told(test)
+        run("umount", "-l", test.mount.mountpoint)
+        start_forgetting(test, server)
+        kill_and_reap(test, server)
+        expect_release(programs, errors)
+        test.mount.wait_gone()
+        check_content(test.mount)
+
+
+def a_supervisor_killed_in_a_rollback_ends_the_mount(bin_folder):
+    """It is gone before the process starts, and the server hangs in a read."""
+    with faulty(bin_folder) as test, fusectl(True):
+        programs, errors = roll_back_until_the_kernel_is_told(test)
+        kill_and_reap(test)
+        test.off("hold_spawns")
+        expect_release(programs, errors)
+        test.off("hold_reads")
+        test.mount.wait_gone()
+        check_content(test.mount)
+
+
+if __name__ == "__main__":
+    cairn_mount.main(all_killed_in_a_rollback_let_programs_go,
+                     and_so_they_do_when_the_mount_is_not_in_the_tree_any_more,
+                     a_supervisor_killed_in_a_rollback_ends_the_mount)
