@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <cstdint>
 
 #include "fusefs/protocol.h"
 
@@ -10,23 +11,52 @@ namespace cairn {
 namespace {
 
 // | page: headers end at its end | 1 MiB of WRITE data | 1 MiB of READ data |
+//
+// The data is one huge page where the kernel has one, since a new server waits until all is faulted
+// in, and a dead one until all is given back.
 constexpr size_t kPageSize = 4096;
-constexpr size_t kMapSize = kPageSize + 2 * protocol::kMaxTransfer;
+constexpr size_t kDataSize = 2 * protocol::kMaxTransfer;
+constexpr size_t kHugePageSize = size_t{2} << 20;
+static_assert(kDataSize % kHugePageSize == 0);
+constexpr size_t kSize = kPageSize + kDataSize;
+// Wherever the kernel puts that, a page followed by a boundary of huge pages lies within.
+constexpr size_t kMapSize = kSize + kHugePageSize;
 constexpr size_t kRequestOffset = kPageSize - protocol::kWriteHeaderSize;
 constexpr size_t kRequestSize = protocol::kWriteHeaderSize + protocol::kMaxTransfer;
 static_assert(kRequestOffset % alignof(fuse_in_header) == 0);
 
+// Maps `kSize` bytes, of which those after the first page begin at a huge page's boundary.
+std::byte* Map() {
+  void* const map =
+      mmap(nullptr, kMapSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (map == MAP_FAILED) return nullptr;
+  std::byte* const begin = static_cast<std::byte*>(map);
+  const size_t used = (reinterpret_cast<uintptr_t>(begin) + kPageSize) % kHugePageSize;
+  const size_t before = used == 0 ? 0 : kHugePageSize - used;
+  if (before > 0) munmap(begin, before);
+  if (before < kHugePageSize) munmap(begin + before + kSize, kHugePageSize - before);
+  return begin + before;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<RequestBuffers>> RequestBuffers::Create() {
-  void* const memory = mmap(nullptr, kMapSize, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (memory == MAP_FAILED) return Status::FromErrno(errno, "memory for request buffers");
+  std::byte* const memory = Map();
+  if (memory == nullptr) return Status::FromErrno(errno, "memory for request buffers");
+  madvise(memory + kPageSize, kDataSize, MADV_HUGEPAGE);
   // A fork (there is none) must not turn the pages into copies-on-write.
-  madvise(memory, kMapSize, MADV_DONTFORK);
-  const bool locked = mlock(memory, kMapSize) == 0;
-  return std::unique_ptr<RequestBuffers>(
-      new RequestBuffers(static_cast<std::byte*>(memory), locked));
+  madvise(memory, kSize, MADV_DONTFORK);
+  const bool locked = mlock(memory, kSize) == 0;  // faults all in
+  // Where it may not be locked. To write is to fault in, which the compiler must not leave out.
+  if (!locked) {
+    for (size_t at = 0; at < kSize; at += kPageSize) {
+      *static_cast<volatile std::byte*>(memory + at) = std::byte{0};
+    }
+  }
+  // What is a huge page stays one. What is not must not be made one later: its pages are not there
+  // for that moment.
+  madvise(memory + kPageSize, kDataSize, MADV_NOHUGEPAGE);
+  return std::unique_ptr<RequestBuffers>(new RequestBuffers(memory, locked));
 }
 
 RequestBuffers::RequestBuffers(std::byte* memory, bool locked)
@@ -35,6 +65,6 @@ RequestBuffers::RequestBuffers(std::byte* memory, bool locked)
       request_(memory + kRequestOffset, kRequestSize),
       reply_(memory + kPageSize + protocol::kMaxTransfer, protocol::kMaxTransfer) {}
 
-RequestBuffers::~RequestBuffers() { munmap(memory_, kMapSize); }
+RequestBuffers::~RequestBuffers() { munmap(memory_, kSize); }
 
 }  // namespace cairn
