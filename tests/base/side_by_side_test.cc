@@ -35,17 +35,20 @@ TEST(SideBySideTest, OfNoneNoneIsCalled) {
   EXPECT_EQ(executor.queued_count(), 0u);
 }
 
-// The first is slow enough for two helpers to be worth it; with them, the others meet in the latch,
-// which opens for three only.
-TEST(SideBySideTest, CallsThatWaitRunSeveralAtATime) {
-  const auto executor = NewThreadExecutor(2);
-  std::latch meeting(3);
+// The first is slow enough for a helper to be worth it; with that, the others meet in the latch,
+// which opens for two only.
+TEST(SideBySideTest, CallsThatWaitRunTwoAtATime) {
+  const auto executor = NewThreadExecutor(1);
+  std::latch meeting(2);
   const auto work = [&](size_t number) {
-    if (number < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    if (number >= 2) meeting.arrive_and_wait();
+    if (number == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    } else {
+      meeting.arrive_and_wait();
+    }
     return Status::Ok();
   };
-  EXPECT_TRUE(ForEachSideBySide(*executor, 3, 5, work, kNoPatience).ok());
+  EXPECT_TRUE(ForEachSideBySide(*executor, 2, 3, work, kNoPatience).ok());
 }
 
 TEST(SideBySideTest, CallsThatDoNotWaitStayWithTheCaller) {
