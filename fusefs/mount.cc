@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
-#include <optional>
 #include <sstream>
 
 #include "fusefs/fusermount.h"
@@ -64,13 +63,23 @@ std::vector<MountEntry> ReadMountinfo() {
 }
 
 // What fusectl names the connection by: the minor number of its mount's device. Linux tells it of
-// an open /dev/fuse (6.18 does; earlier ones may not).
-std::optional<std::string> ConnectionNumber(int fuse_fd) {
+// an open /dev/fuse; empty where it does not.
+std::string ConnectionNumber(int fuse_fd) {
+  constexpr std::string_view kName = "fuse_connection:\t";
   std::ifstream facts(fmt::format("/proc/self/fdinfo/{}", fuse_fd));
-  for (std::string name, value; facts >> name >> value;) {
-    if (name == "fuse_connection:") return value;
+  for (std::string line; std::getline(facts, line);) {
+    if (line.starts_with(kName)) return line.substr(kName.size());
   }
-  return std::nullopt;
+  return {};
+}
+
+// Whether the path of `entry` leads to another mount, on top of it or of a folder above.
+bool IsCovered(const std::vector<MountEntry>& entries, size_t entry) {
+  const std::string path = entries[entry].mountpoint + "/";
+  return std::any_of(entries.begin() + static_cast<ptrdiff_t>(entry) + 1, entries.end(),
+                     [&](const MountEntry& later) {
+                       return later.mountpoint == "/" || path.starts_with(later.mountpoint + "/");
+                     });
 }
 
 }  // namespace
@@ -136,27 +145,29 @@ Status Unmount(const MountPlace& place, UnmountMode mode) {
   return Status::FromErrno(errno, "unmounting " + place.mountpoint);
 }
 
-Status AbortConnection(int fuse_fd) {
-  const std::optional<std::string> number = ConnectionNumber(fuse_fd);
-  if (!number) return Status(Code::kUnsupported, "this kernel does not tell a connection's number");
+Status AbortConnection(int fuse_fd, const std::string& device) {
+  std::string number = ConnectionNumber(fuse_fd);
+  if (number.empty()) number = device.substr(device.find(':') + 1);
   const UniqueFd abort(
-      open(("/sys/fs/fuse/connections/" + *number + "/abort").c_str(), O_WRONLY | O_CLOEXEC));
+      open(fmt::format("/sys/fs/fuse/connections/{}/abort", number).c_str(), O_WRONLY | O_CLOEXEC));
   // Numbers are used again. As long as the connection lives, what has its number is its own, and
   // an open `abort` stays so.
   if (!IsConnected(fuse_fd)) return Status::Ok();
   if (abort.valid() && write(abort.get(), "1", 1) == 1) return Status::Ok();
-  for (const MountEntry& entry : ReadMountinfo()) {
-    if (entry.type == kType && entry.device == "0:" + *number &&
-        umount2(entry.mountpoint.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH | MNT_FORCE) == 0) {
-      return Status::Ok();
-    }
+  const std::vector<MountEntry> entries = ReadMountinfo();
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].device != "0:" + number || IsCovered(entries, i)) continue;
+    umount2(entries[i].mountpoint.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH | MNT_FORCE);
+    if (!IsConnected(fuse_fd)) return Status::Ok();
   }
-  return Status(Code::kUnsupported, "no way to cut connection " + *number);
+  return Status(Code::kUnsupported, "no way to cut the connection " + number);
 }
 
 bool IsConnected(int fuse_fd) {
   pollfd state{.fd = fuse_fd, .events = 0, .revents = 0};
-  return poll(&state, 1, 0) >= 0 && (state.revents & POLLERR) == 0;
+  int polled = -1;
+  while ((polled = poll(&state, 1, 0)) < 0 && errno == EINTR) continue;
+  return polled >= 0 && (state.revents & POLLERR) == 0;
 }
 
 std::string UnescapeMountinfo(std::string_view field) {

@@ -1,7 +1,7 @@
 // Mounting and unmounting: /dev/fuse and mount(2), or fusermount3 for users who may not.
 //
-// None of these calls touches the mounted filesystem itself, except Unmount, which may wait for the
-// server: call it in a process of its own.
+// None of these calls touches the mounted filesystem itself, except Unmount, which may wait for a
+// server that lives: call it in a process of its own then.
 #ifndef CAIRN_FUSEFS_MOUNT_H_
 #define CAIRN_FUSEFS_MOUNT_H_
 
@@ -43,8 +43,10 @@ Status Unmount(const MountPlace& place, UnmountMode mode);
 // Makes everything that waits for the server of the mount that `fuse_fd` belongs to, or will, fail
 // with ENOTCONN or ECONNABORTED, also when somebody holds the connection's descriptor yet. By
 // fusectl where that is mounted; otherwise by a forced unmount, which needs a privileged caller and
-// a mount that is in the tree. kUnsupported: neither can be done.
-Status AbortConnection(int fuse_fd);
+// a mount that is in the tree with nothing on top. OK also when it was cut before. kUnsupported:
+// neither can be done. `device`: what FindMount said of the mount, for kernels that do not tell a
+// connection's number (6.18 does).
+Status AbortConnection(int fuse_fd, const std::string& device = {});
 
 // Whether the kernel still has the mount that `fuse_fd` belongs to.
 bool IsConnected(int fuse_fd);

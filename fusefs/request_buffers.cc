@@ -25,29 +25,20 @@ constexpr size_t kRequestOffset = kPageSize - protocol::kWriteHeaderSize;
 constexpr size_t kRequestSize = protocol::kWriteHeaderSize + protocol::kMaxTransfer;
 static_assert(kRequestOffset % alignof(fuse_in_header) == 0);
 
-// Maps `kSize` bytes, of which those after the first page begin at a huge page's boundary.
-std::byte* Map() {
-  void* const map =
-      mmap(nullptr, kMapSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (map == MAP_FAILED) return nullptr;
-  std::byte* const begin = static_cast<std::byte*>(map);
-  const size_t used = (reinterpret_cast<uintptr_t>(begin) + kPageSize) % kHugePageSize;
-  const size_t before = used == 0 ? 0 : kHugePageSize - used;
-  if (before > 0) munmap(begin, before);
-  if (before < kHugePageSize) munmap(begin + before + kSize, kHugePageSize - before);
-  return begin + before;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<RequestBuffers>> RequestBuffers::Create() {
-  std::byte* const memory = Map();
-  if (memory == nullptr) return Status::FromErrno(errno, "memory for request buffers");
+  void* const map =
+      mmap(nullptr, kMapSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (map == MAP_FAILED) return Status::FromErrno(errno, "memory for request buffers");
+  // The rest of the map is never touched, and so takes no memory.
+  const size_t used = (reinterpret_cast<uintptr_t>(map) + kPageSize) % kHugePageSize;
+  std::byte* const memory = static_cast<std::byte*>(map) + (kHugePageSize - used) % kHugePageSize;
   madvise(memory + kPageSize, kDataSize, MADV_HUGEPAGE);
   // A fork (there is none) must not turn the pages into copies-on-write.
   madvise(memory, kSize, MADV_DONTFORK);
-  const bool locked = mlock(memory, kSize) == 0;  // faults all in
-  // Where it may not be locked. To write is to fault in, which the compiler must not leave out.
+  const bool locked = mlock(memory, kSize) == 0;
+  // To lock is to fault in; and so is to write, which the compiler must not leave out.
   if (!locked) {
     for (size_t at = 0; at < kSize; at += kPageSize) {
       *static_cast<volatile std::byte*>(memory + at) = std::byte{0};
@@ -56,15 +47,15 @@ Result<std::unique_ptr<RequestBuffers>> RequestBuffers::Create() {
   // What is a huge page stays one. What is not must not be made one later: its pages are not there
   // for that moment.
   madvise(memory + kPageSize, kDataSize, MADV_NOHUGEPAGE);
-  return std::unique_ptr<RequestBuffers>(new RequestBuffers(memory, locked));
+  return std::unique_ptr<RequestBuffers>(new RequestBuffers(map, memory, locked));
 }
 
-RequestBuffers::RequestBuffers(std::byte* memory, bool locked)
-    : memory_(memory),
+RequestBuffers::RequestBuffers(void* map, std::byte* memory, bool locked)
+    : map_(map),
       locked_(locked),
       request_(memory + kRequestOffset, kRequestSize),
       reply_(memory + kPageSize + protocol::kMaxTransfer, protocol::kMaxTransfer) {}
 
-RequestBuffers::~RequestBuffers() { munmap(memory_, kSize); }
+RequestBuffers::~RequestBuffers() { munmap(map_, kMapSize); }
 
 }  // namespace cairn

@@ -28,9 +28,9 @@ class RequestBuffers {
   bool locked() const { return locked_; }
 
  private:
-  RequestBuffers(std::byte* memory, bool locked);
+  RequestBuffers(void* map, std::byte* memory, bool locked);
 
-  std::byte* const memory_;
+  void* const map_;
   const bool locked_;
   const std::span<std::byte> request_;
   const std::span<std::byte> reply_;

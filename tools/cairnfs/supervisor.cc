@@ -339,7 +339,8 @@ void Supervisor::AbandonMount() {
   const bool connected = IsConnected(session_.fuse.get());
   // First cut the connection: everything that waits on it, unmounting too, comes back. A process
   // that has the kernel forget pages may hold it, and wait for who serves it: so by force.
-  if (connected) static_cast<void>(AbortConnection(session_.fuse.get()));
+  // Where that cannot be done, most mounts have no such process just now.
+  if (connected) static_cast<void>(AbortConnection(session_.fuse.get(), session_.device));
   session_.fuse.Reset();
   if (!connected) return;
   const Result<std::string> device = FindMount(session_.place);
