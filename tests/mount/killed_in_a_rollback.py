@@ -11,6 +11,8 @@ import replacing
 from checks import check, error_of, run, wait_until
 from faulty_mount import CONTENT, check_content, faulty
 
+FUSECTL = "/sys/fs/fuse/connections"
+
 
 def roll_back_until_the_kernel_is_told(test):
     """A rollback that stands still before a process is started that has the kernel forget pages;
@@ -77,49 +79,64 @@ def kill_and_reap(test, *others):
 @contextlib.contextmanager
 def fusectl(wanted):
     """The kernel's own files of FUSE connections, mounted for the block or not."""
-    place = "/sys/fs/fuse/connections"
-    was = cairn_mount.is_mounted(place)
+    was = cairn_mount.is_mounted(FUSECTL)
 
     def have(mounted):
-        if mounted and not cairn_mount.is_mounted(place):
-            run("mount", "-t", "fusectl", "none", place)
-        elif not mounted and cairn_mount.is_mounted(place):
-            run("umount", place)
+        if mounted and not cairn_mount.is_mounted(FUSECTL):
+            run("mount", "-t", "fusectl", "none", FUSECTL)
+        elif not mounted and cairn_mount.is_mounted(FUSECTL):
+            run("umount", FUSECTL)
 
     with cairn_mount.undo(have, was):
         have(wanted)
         yield
 
 
-def all_killed_in_a_rollback_let_programs_go(bin_folder):
-    """Only the process that waits for them holds the connection then."""
-    with faulty(bin_folder) as test, fusectl(False):
+def cut_what_is_left(mount):
+    """After a failure: no signal ends a process that waits for a mount which nobody serves."""
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError):
+            if ("forget-pages" not in cairn_mount.arguments_of(pid) or
+                    os.readlink(f"/proc/{pid}/exe") != mount.cairnfs_real()):
+                continue
+            with open(f"/proc/{pid}/fdinfo/1", encoding="ascii") as facts:
+                number = facts.read().split("fuse_connection:")[1].split()[0]
+            with fusectl(True), open(f"{FUSECTL}/{number}/abort", "w", encoding="ascii") as abort:
+                abort.write("1")
+
+
+@contextlib.contextmanager
+def a_mount(bin_folder):
+    with faulty(bin_folder) as test, cairn_mount.undo(cut_what_is_left, test.mount):
+        yield test
+
+
+def all_killed(bin_folder, with_fusectl, before=lambda mount: None):
+    with a_mount(bin_folder) as test, fusectl(with_fusectl):
         server = test.facts()["server_pid"]
         programs, errors = roll_back_until_the_kernel_is_told(test)
+        before(test.mount)
         forgetting = start_forgetting(test, server)
         kill_and_reap(test, server)
         expect_release(programs, errors)
         wait_until(lambda: not cairn_mount.arguments_of(forgetting), 60, "and it ends")
         test.mount.wait_gone()
         check_content(test.mount)
+
+
+def all_killed_in_a_rollback_let_programs_go(bin_folder):
+    """Only the process that waits for them holds the connection then."""
+    all_killed(bin_folder, with_fusectl=False)
 
 
 def and_so_they_do_when_the_mount_is_not_in_the_tree_any_more(bin_folder):
-    with faulty(bin_folder) as test, fusectl(True):
-        server = test.facts()["server_pid"]
-        programs, errors = roll_back_until_the_kernel_is_told(test)
-        run("umount", "-l", test.mount.mountpoint)
-        forgetting = start_forgetting(test, server)
-        kill_and_reap(test, server)
-        expect_release(programs, errors)
-        wait_until(lambda: not cairn_mount.arguments_of(forgetting), 60, "and it ends")
-        test.mount.wait_gone()
-        check_content(test.mount)
+    all_killed(bin_folder, with_fusectl=True,
+               before=lambda mount: run("umount", "-l", mount.mountpoint))
 
 
 def a_supervisor_killed_in_a_rollback_ends_the_mount(bin_folder):
     """It is gone before the process starts, and the server hangs in a read."""
-    with faulty(bin_folder) as test, fusectl(True):
+    with a_mount(bin_folder) as test, fusectl(True):
         programs, errors = roll_back_until_the_kernel_is_told(test)
         kill_and_reap(test)
         test.off("hold_spawns")

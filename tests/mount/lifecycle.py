@@ -58,6 +58,22 @@ def foreground(bin_folder):
         check_equal(read_file(mount.path("disk")), b"foreground", "content")
 
 
+def without_standard_descriptors(bin_folder):
+    """What is opened later must not take their numbers, as which processes are given input."""
+    with Mount(bin_folder, mount=False) as mount:
+        process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", mount.cairnfs, "-f",
+                                    "-o", f"log={mount.log}", mount.store, mount.mountpoint])
+        with undo(process.kill):
+            wait_until(lambda: is_mounted(mount.mountpoint), 30, "cairnfs -f mounts")
+            write_file(mount.path("disk"), b"foreground")
+            for pid in mount.pids():
+                for fd in range(3):
+                    check_equal(os.readlink(f"/proc/{pid}/fd/{fd}"), "/dev/null",
+                                f"descriptor {fd} of process {pid}")
+            run("umount", mount.mountpoint)
+            check_equal(process.wait(60), 0, "exit code of cairnfs -f after umount")
+
+
 def one_store_is_mounted_once(bin_folder):
     with Mount(bin_folder) as mount:
         write_file(mount.path("disk"), b"first")
@@ -224,6 +240,7 @@ def log_option(bin_folder):
 
 
 if __name__ == "__main__":
-    main(background_start_answers_at_once, foreground, one_store_is_mounted_once,
+    main(background_start_answers_at_once, foreground, without_standard_descriptors,
+         one_store_is_mounted_once,
          sigterm_unmounts_and_keeps_everything, remounts_in_a_row, cairn_unmount_waits,
          wrong_use_is_refused, read_only_mount, mount_program, supervisor_killed, log_option)

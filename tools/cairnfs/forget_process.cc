@@ -70,7 +70,8 @@ PageForgetting::PageForgetting() {
     LogWarn("pidfd_open: {}: a mount whose processes are all killed in a rollback may hang",
             std::strerror(errno));
   }
-  // Otherwise it died meanwhile, and its number may be another's. The server sees that, too.
+  // When it died meanwhile, its number may be another's. One that died before is seen by its
+  // channel, which ends the server.
   if (getppid() == parent) supervisor_ = std::move(supervisor);
 }
 
