@@ -21,6 +21,9 @@ constexpr int kMostThreads = 64;
 constexpr int kThreadsPerCore = 4;
 constexpr std::chrono::milliseconds kInterruptInterval{5};
 
+// While all cores are busy with answers the next request finds a thread that reads.
+int RunningLimit() { return static_cast<int>(std::thread::hardware_concurrency()) + 1; }
+
 }  // namespace
 
 int DefaultThreadCount() {
@@ -37,15 +40,16 @@ Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
                   "the kernel cannot send requests again (Linux 6.9 can): mount anew");
   }
   const std::vector<std::byte> restricted = RestrictInit(init_request, reply);
-  std::unique_ptr<Server> server(new Server(edge, std::move(fuse_fd), options));
+  const int count = options.thread_count > 0 ? options.thread_count : DefaultThreadCount();
+  std::unique_ptr<Server> server(new Server(edge, std::move(fuse_fd), options, count));
   server->ended_fd_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   if (!server->ended_fd_.valid()) return Status::FromErrno(errno, "eventfd");
 
-  const int count = options.thread_count > 0 ? options.thread_count : DefaultThreadCount();
   bool all_locked = true;
-  for (int i = 0; i < count; ++i) {
-    CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker,
-                           Worker::Create(edge, server->fuse_fd_.get(), restricted));
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+    CAIRN_ASSIGN_OR_RETURN(
+        std::unique_ptr<Worker> worker,
+        Worker::Create(edge, server->fuse_fd_.get(), server->limit_.member(i), restricted));
     all_locked = all_locked && worker->buffers_locked();
     server->workers_.push_back(std::move(worker));
   }
@@ -53,11 +57,12 @@ Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
   return server;
 }
 
-Server::Server(Edge& edge, UniqueFd fuse_fd, const ServerOptions& options)
+Server::Server(Edge& edge, UniqueFd fuse_fd, const ServerOptions& options, int thread_count)
     : edge_(edge),
       fuse_fd_(std::move(fuse_fd)),
       resend_(options.resend),
-      invalidator_(fuse_fd_.get(), options.forget_pages) {
+      invalidator_(fuse_fd_.get(), options.forget_pages),
+      limit_(RunningLimit(), thread_count) {
   edge_.UseInvalidator(&invalidator_);
 }
 
@@ -68,6 +73,7 @@ Server::~Server() {
 
 Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(invalidator_.Start());
+  CAIRN_RETURN_IF_ERROR(limit_.Start());
   if (resend_) CAIRN_RETURN_IF_ERROR(SendResend());
   for (const std::unique_ptr<Worker>& worker : workers_) {
     CAIRN_RETURN_IF_ERROR(worker->Start(ended_fd_.get()));
@@ -89,9 +95,12 @@ bool Server::GetsOn() {
   bool gets_on = false;
   progress_seen_.resize(workers_.size());
   for (size_t i = 0; i < started_; ++i) {
-    const uint64_t progress = workers_[i]->progress();
+    // One that is parked takes nothing up before another one waits or ends.
+    const ConcurrencyLimit::Member& member = limit_.member(i);
+    const uint64_t progress = member.progress();
     const bool in_work = progress % 2 == 1;
-    gets_on |= !in_work || progress != std::exchange(progress_seen_[i], progress);
+    const bool got_on = progress != std::exchange(progress_seen_[i], progress);
+    gets_on |= got_on || (!in_work && !member.parked());
   }
   return gets_on || AnyThreadWaitsForDevice();
 }
@@ -99,6 +108,7 @@ bool Server::GetsOn() {
 void Server::Stop() {
   // First: what it tells the kernel may need the workers.
   invalidator_.Stop();
+  limit_.Stop();
   const auto all_ended = [this] {
     return std::all_of(workers_.begin(), workers_.begin() + static_cast<std::ptrdiff_t>(started_),
                        [](const auto& worker) { return worker->ended(); });

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "fusefs/concurrency_limit.h"
 #include "fusefs/edge.h"
 #include "fusefs/invalidator.h"
 #include "src/base/result.h"
@@ -26,8 +27,8 @@ struct ServerOptions {
   PageForgetter forget_pages = ForgetPages;
 };
 
-// Enough that reads and writes of a few blocks, which sleep little, keep all cores busy, and that
-// as many slow ones, fsyncs foremost, do not hold up the rest.
+// Enough that slow requests, fsyncs foremost, do not hold up the rest. How many of them run at once
+// is the ConcurrencyLimit's business.
 int DefaultThreadCount();
 
 class Server {
@@ -43,14 +44,14 @@ class Server {
   Status Start();
   // Readable when a thread has ended, which without Stop means that the mount is gone.
   int ended_fd() const { return ended_fd_.get(); }
-  // Whether requests get on: since the last call a worker finished one, or one has nothing to do,
+  // Whether requests get on: since the last call a worker finished one, or one waits for the next,
   // or any thread of the process waits for a device, however slow. Called by one thread.
   bool GetsOn();
   // Each thread answers the request it has in work, then all end. What is not read stays queued.
   void Stop();
 
  private:
-  Server(Edge& edge, UniqueFd fuse_fd, const ServerOptions& options);
+  Server(Edge& edge, UniqueFd fuse_fd, const ServerOptions& options, int thread_count);
   Status SendResend();
 
   Edge& edge_;
@@ -58,6 +59,7 @@ class Server {
   const bool resend_;
   Invalidator invalidator_;
   UniqueFd ended_fd_;
+  ConcurrencyLimit limit_;
   std::vector<std::unique_ptr<Worker>> workers_;
   size_t started_ = 0;
   std::vector<uint64_t> progress_seen_;

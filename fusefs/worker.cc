@@ -27,16 +27,19 @@ void InstallInterruptHandler() {
 }  // namespace
 
 Result<std::unique_ptr<Worker>> Worker::Create(Edge& edge, int fuse_fd,
+                                               ConcurrencyLimit::Member& member,
                                                std::span<const std::byte> init_request) {
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<RequestBuffers> buffers, RequestBuffers::Create());
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
                          Session::Create(edge, fuse_fd, init_request));
-  return std::unique_ptr<Worker>(new Worker(edge, fuse_fd, std::move(buffers), std::move(session)));
+  return std::unique_ptr<Worker>(
+      new Worker(edge, fuse_fd, member, std::move(buffers), std::move(session)));
 }
 
-Worker::Worker(Edge& edge, int fuse_fd, std::unique_ptr<RequestBuffers> buffers,
-               std::unique_ptr<Session> session)
+Worker::Worker(Edge& edge, int fuse_fd, ConcurrencyLimit::Member& member,
+               std::unique_ptr<RequestBuffers> buffers, std::unique_ptr<Session> session)
     : fuse_fd_(fuse_fd),
+      member_(member),
       buffers_(std::move(buffers)),
       session_(std::move(session)),
       fast_io_(edge, fuse_fd, buffers_->reply()) {}
@@ -65,18 +68,22 @@ void Worker::Interrupt() {
 
 void Worker::Run() noexcept {
   pthread_setname_np(pthread_self(), "cairnfs-serve");
+  SetBlockingListener(&member_);
   while (!stop_.load(std::memory_order_relaxed)) {
-    if (!ServeOne()) break;
+    if (!member_.BeginRead() || !ServeOne()) break;
   }
+  SetBlockingListener(nullptr);
 }
 
 bool Worker::ServeOne() {
   const std::span<std::byte> buffer = buffers_->request();
   const ssize_t got = read(fuse_fd_, buffer.data(), buffer.size());
+  const int error = errno;
+  member_.BeginWork();
   if (got < 0) {
     // ENOENT: the program gave up before its request was handed over.
-    if (errno == EINTR || errno == EAGAIN || errno == ENOENT) return true;
-    if (errno != ENODEV) LogError("reading from /dev/fuse: {}", std::strerror(errno));
+    if (error == EINTR || error == EAGAIN || error == ENOENT) return true;
+    if (error != ENODEV) LogError("reading from /dev/fuse: {}", std::strerror(error));
     return false;
   }
   const std::span<std::byte> request = buffer.first(static_cast<size_t>(got));
@@ -84,9 +91,7 @@ bool Worker::ServeOne() {
     LogError("reading from /dev/fuse: a message of {} bytes", request.size());
     return true;
   }
-  progress_.fetch_add(1, std::memory_order_relaxed);
   Serve(request);
-  progress_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 
@@ -103,6 +108,8 @@ void Worker::Serve(std::span<std::byte> request) {
     case FUSE_BATCH_FORGET:
       break;
     default:
+      // Most read or change the index, and all the others are rare.
+      AboutToBlock();
       session_->Process(request);
       break;
   }

@@ -1,7 +1,7 @@
 // Worker: one thread that reads requests from /dev/fuse, one at a time, and answers each before it
-// reads the next. All workers of a server sleep in read(2) on the same descriptor; the kernel
-// wakes one a request. (They are threads of their own and no Executor's tasks: they end with the
-// mount only.)
+// reads the next. Those of a server's workers that the ConcurrencyLimit lets read sleep in read(2)
+// on the same descriptor; the kernel wakes one a request. (They are threads of their own and no
+// Executor's tasks: they end with the mount only.)
 #ifndef CAIRN_FUSEFS_WORKER_H_
 #define CAIRN_FUSEFS_WORKER_H_
 
@@ -11,6 +11,7 @@
 #include <span>
 #include <thread>
 
+#include "fusefs/concurrency_limit.h"
 #include "fusefs/edge.h"
 #include "fusefs/fast_io.h"
 #include "fusefs/request_buffers.h"
@@ -21,8 +22,10 @@ namespace cairn {
 
 class Worker {
  public:
-  // Gets all that the thread needs, without starting it. Borrows `edge` and `fuse_fd`.
+  // Gets all that the thread needs, without starting it. Borrows `edge`, `fuse_fd` and
+  // `member`, which is this worker's alone.
   static Result<std::unique_ptr<Worker>> Create(Edge& edge, int fuse_fd,
+                                                ConcurrencyLimit::Member& member,
                                                 std::span<const std::byte> init_request);
   // REQUIRES: not started, or joined.
   ~Worker() = default;
@@ -35,25 +38,23 @@ class Worker {
   void Interrupt();
   bool ended() const { return ended_.load(std::memory_order_acquire); }
   void Join() { thread_.join(); }
-  // How many requests it has taken up; odd-even tells whether one is in work: 2 * done + in work.
-  uint64_t progress() const { return progress_.load(std::memory_order_relaxed); }
   bool buffers_locked() const { return buffers_->locked(); }
 
  private:
-  Worker(Edge& edge, int fuse_fd, std::unique_ptr<RequestBuffers> buffers,
-         std::unique_ptr<Session> session);
+  Worker(Edge& edge, int fuse_fd, ConcurrencyLimit::Member& member,
+         std::unique_ptr<RequestBuffers> buffers, std::unique_ptr<Session> session);
   void Run() noexcept;
   // false when there is nothing more to read, ever.
   bool ServeOne();
   void Serve(std::span<std::byte> request);
 
   const int fuse_fd_;
+  ConcurrencyLimit::Member& member_;
   const std::unique_ptr<RequestBuffers> buffers_;
   const std::unique_ptr<Session> session_;
   FastIo fast_io_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> ended_{false};
-  std::atomic<uint64_t> progress_{0};
   std::thread thread_;
 };
 

@@ -4,15 +4,18 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <limits>
 #include <utility>
 
+#include "src/base/blocking.h"
 #include "src/base/unique_fd.h"
 #include "src/env/env.h"
 
@@ -52,7 +55,7 @@ class PosixFile final : public File {
   Result<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) override {
     if (offset > kMaxOffset) return size_t{0};
     const size_t wanted = std::min<uint64_t>(out.size(), kMaxOffset - offset);
-    size_t done = 0;
+    size_t done = ReadWithoutBlocking(offset, out.first(wanted));
     while (done < wanted) {
       const ssize_t n =
           ::pread(fd_.get(), out.data() + done, wanted - done, static_cast<off_t>(offset + done));
@@ -86,6 +89,7 @@ class PosixFile final : public File {
   }
 
   Status Truncate(uint64_t size) override {
+    AboutToBlock();
     if (size > kMaxOffset) return Failed(EFBIG, path_, "ftruncate");
     return Check(Retry([&] { return ::ftruncate(fd_.get(), static_cast<off_t>(size)); }),
                  "ftruncate");
@@ -94,6 +98,7 @@ class PosixFile final : public File {
   Status PunchHole(uint64_t offset, uint64_t length) override {
     CAIRN_ASSIGN_OR_RETURN(const FileInfo info, Info());
     if (offset >= info.size || length == 0) return Status::Ok();
+    AboutToBlock();
     const bool to_end = length >= info.size - offset;
     const uint64_t clipped = to_end ? info.size - offset : length;
     const uint64_t tail = (kBlockSize - info.size % kBlockSize) % kBlockSize;
@@ -120,6 +125,7 @@ class PosixFile final : public File {
 
   // fdatasync also makes the size and the block map durable: all that reading back needs.
   Status Sync() override {
+    AboutToBlock();
     return Check(Retry([&] { return ::fdatasync(fd_.get()); }), "fdatasync");
   }
 
@@ -138,6 +144,23 @@ class PosixFile final : public File {
   }
 
  private:
+  // For a thread that is to know: reads what the page cache holds, and when that is not all says
+  // so. Returns how many bytes it read; why not more, the next pread finds out.
+  size_t ReadWithoutBlocking(uint64_t offset, std::span<std::byte> out) {
+    if (!HasBlockingListener() || !reads_without_blocking_.load(std::memory_order_relaxed))
+      return 0;
+    const iovec part{out.data(), out.size()};
+    const ssize_t n = ::preadv2(fd_.get(), &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+    // Not every filesystem can; tmpfs, which never waits, is one that cannot.
+    if (n < 0 && errno == EOPNOTSUPP) {
+      reads_without_blocking_.store(false, std::memory_order_relaxed);
+      return 0;
+    }
+    const size_t done = n < 0 ? 0 : static_cast<size_t>(n);
+    if (done < out.size()) AboutToBlock();
+    return done;
+  }
+
   Status Check(int result, const char* call) const {
     return result == 0 ? Status::Ok() : Failed(errno, path_, call);
   }
@@ -173,6 +196,7 @@ class PosixFile final : public File {
 
   const std::string path_;
   const UniqueFd fd_;
+  std::atomic<bool> reads_without_blocking_{true};
 };
 
 // The lock belongs to the open file description: closing the descriptor releases it.

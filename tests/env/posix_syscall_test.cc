@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <string>
 
+#include "src/base/blocking.h"
 #include "src/env/env.h"
 #include "tests/env/env_test_util.h"
 
@@ -48,6 +50,14 @@ ssize_t __wrap_pread64(int fd, void* out, size_t count, off_t offset) {
   const Outcome outcome = NextOutcome();
   if (outcome.error != 0) return -1;
   return __real_pread64(fd, out, std::min(count, outcome.limit), offset);
+}
+
+ssize_t __wrap_preadv64v2(int fd, const iovec* parts, int count, off_t offset, int flags) {
+  EXPECT_EQ(count, 1);
+  EXPECT_EQ(flags, RWF_NOWAIT);
+  const Outcome outcome = NextOutcome();
+  if (outcome.error != 0) return -1;
+  return __real_pread64(fd, parts->iov_base, std::min(parts->iov_len, outcome.limit), offset);
 }
 
 ssize_t __wrap_pwrite64(int fd, const void* data, size_t count, off_t offset) {
@@ -100,6 +110,49 @@ TEST_F(PosixSyscallTest, ReadsGoOnAfterInterruptionsAndShortReads) {
   g_script = {{.error = EINTR}, {.limit = 3}, {.error = EINTR}, {.limit = 1}};
   EXPECT_EQ(ReadText(*file_, 1, 100), "123456789");
   EXPECT_TRUE(g_script.empty());
+}
+
+class CountingListener final : public BlockingListener {
+ public:
+  CountingListener() { SetBlockingListener(this); }
+  ~CountingListener() override { SetBlockingListener(nullptr); }
+  void OnAboutToBlock() noexcept override { ++count_; }
+  int count() const { return count_; }
+
+ private:
+  int count_ = 0;
+};
+
+TEST_F(PosixSyscallTest, WhoListensIsToldOfReadsThatWait) {
+  const CountingListener listener;
+  EXPECT_EQ(ReadText(*file_, 1, 8), "12345678");
+  EXPECT_EQ(listener.count(), 0) << "all was there";
+  EXPECT_EQ(g_call_count, 1u);
+  g_script = {{.error = EAGAIN}};
+  EXPECT_EQ(ReadText(*file_, 1, 8), "12345678");
+  EXPECT_EQ(listener.count(), 1) << "nothing was there";
+  g_script = {{.limit = 3}};
+  EXPECT_EQ(ReadText(*file_, 1, 8), "12345678");
+  EXPECT_EQ(listener.count(), 2) << "a part was there";
+  g_script = {{.error = EAGAIN}, {.error = EIO}};
+  std::byte byte{};
+  EXPECT_EQ(CodeOf(file_->ReadAt(0, {&byte, 1})), Code::kIo);
+}
+
+TEST_F(PosixSyscallTest, AFilesystemThatCannotTellIsAskedOnce) {
+  const CountingListener listener;
+  g_script = {{.error = EOPNOTSUPP}};
+  EXPECT_EQ(ReadText(*file_, 1, 8), "12345678");
+  g_call_count = 0;
+  EXPECT_EQ(ReadText(*file_, 1, 8), "12345678");
+  EXPECT_EQ(g_call_count, 1u);
+  EXPECT_EQ(listener.count(), 0);
+}
+
+TEST_F(PosixSyscallTest, WhoListensIsToldOfSyncs) {
+  const CountingListener listener;
+  EXPECT_EQ(CodeOf(file_->Sync()), Code::kOk);
+  EXPECT_EQ(listener.count(), 1);
 }
 
 TEST_F(PosixSyscallTest, WritesGoOnAfterInterruptionsAndShortWrites) {

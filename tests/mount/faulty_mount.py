@@ -68,6 +68,14 @@ ssize_t pread64(int fd, void* bytes, size_t size, off_t offset) {
   return ((ssize_t (*)(int, void*, size_t, off_t))dlsym(RTLD_NEXT, "pread64"))(fd, bytes, size,
                                                                                offset);
 }
+ssize_t preadv64v2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
+  if (count == 1 && parts[0].iov_len >= 65536 && is_on("hold_reads")) {
+    errno = EAGAIN;  // as if the pages were not there: the next call is the one that is held
+    return -1;
+  }
+  return ((ssize_t (*)(int, const struct iovec*, int, off_t, int))dlsym(RTLD_NEXT, "preadv64v2"))(
+      fd, parts, count, offset, flags);
+}
 int umount2(const char* path, int flags) {
   while (is_on("slow_umount")) usleep(10000);
   return ((int (*)(const char*, int))dlsym(RTLD_NEXT, "umount2"))(path, flags);
