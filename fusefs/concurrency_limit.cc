@@ -10,8 +10,8 @@
 namespace cairn {
 namespace {
 
-// The watch sleeps after so many looks in a row between which some thread was reading all the
-// time, and is woken when none is.
+// The watch sleeps after so many looks in a row before which nobody was needed (see Balance), and
+// is woken when somebody is.
 constexpr int kIdleLooks = 50;
 
 }  // namespace
@@ -24,7 +24,7 @@ bool ConcurrencyLimit::Member::BeginRead() {
   int16_t unblocks = (old & kBlocked) != 0 ? 1 : 0;
   for (;;) {
     bool parks = false;
-    limit_.Update([&](Counts counts) {
+    const auto after = limit_.Update([&](Counts counts) {
       counts.blocked = static_cast<int16_t>(counts.blocked - unblocks);
       parks = counts.running() > limit_.limit_;
       if (parks) {
@@ -36,6 +36,7 @@ bool ConcurrencyLimit::Member::BeginRead() {
       return std::optional(counts);
     });
     if (!parks) return true;
+    limit_.Balance(*after);  // nobody may read, and until now nobody could be brought in
     unblocks = 0;
     parked_.store(true, std::memory_order_relaxed);
     const bool goes_on = limit_.AwaitTurn();

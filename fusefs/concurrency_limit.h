@@ -10,8 +10,9 @@
 // reads is another one brought in, so that a thread that waits alone costs nothing; and a thread
 // that finds itself one too many parks before it reads again.
 //
-// What waits without saying so (see src/base/blocking.h) is found by a watch, which looks every
-// kWatchInterval while no thread reads.
+// What waits without saying so (see src/base/blocking.h) is found by a watch: from when no thread
+// reads and some are parked it looks every kWatchInterval, and goes to sleep when that has not been
+// so for a while. An unrelated request may have to wait for two looks.
 #ifndef CAIRN_FUSEFS_CONCURRENCY_LIMIT_H_
 #define CAIRN_FUSEFS_CONCURRENCY_LIMIT_H_
 
@@ -35,6 +36,17 @@ class ConcurrencyLimit {
  public:
   static constexpr std::chrono::milliseconds kWatchInterval{5};
 
+  // How many threads are in which state, in one word, so that each change sees all others.
+  struct Counts {
+    int16_t parked = 0;
+    int16_t active = 0;   // not parked
+    int16_t blocked = 0;  // of these, known to wait; for a moment one may be missing here
+    int16_t reading = 0;  // of these, in read(2) or about to be
+
+    int running() const { return active - blocked; }
+    bool operator==(const Counts&) const = default;
+  };
+
   // What one thread tells about itself: a member's functions are its thread's, but for the const
   // ones, which are for any. The thread alternates between BeginRead and BeginWork.
   class alignas(64) Member final : public BlockingListener {
@@ -42,14 +54,15 @@ class ConcurrencyLimit {
     explicit Member(ConcurrencyLimit& limit) : limit_(limit) {}
 
     // Before a read of the next request: ends the work, and parks while the thread is one too
-    // many. false: Stop was called, and the thread is to end; it may also miss that once.
+    // many. false: Stop was called while it was parked, and the thread is to end. A thread that
+    // need not park learns nothing of Stop.
     bool BeginRead();
     // After the read, whether it brought a request or not.
     void BeginWork();
     // The work waits from here, perhaps, until the next BeginRead.
     void OnAboutToBlock() noexcept override;
 
-    // How many pieces of work it began; 2 * done + whether one is in work.
+    // Twice the pieces of work that are done, and one if another is in work.
     uint64_t progress() const { return state_.load(std::memory_order_relaxed) >> 1; }
     // Waits for its turn to read.
     bool parked() const { return parked_.load(std::memory_order_relaxed); }
@@ -80,19 +93,10 @@ class ConcurrencyLimit {
   // Ends the watch and wakes all that are parked. May be repeated, but not at the same time.
   void Stop();
 
+  Counts counts() const { return counts_.load(); }
   Member& member(size_t index) { return *members_[index]; }
 
  private:
-  // How many threads are in which state, in one word, so that each change sees all others.
-  struct Counts {
-    int16_t parked = 0;
-    int16_t active = 0;   // not parked
-    int16_t blocked = 0;  // of these, known to wait; for a moment one may be missing here
-    int16_t reading = 0;  // of these, in read(2) or about to be
-
-    int running() const { return active - blocked; }
-    bool operator==(const Counts&) const = default;
-  };
   // Makes `change(counts)` the counts, unless it answers nothing. What they are then.
   template <typename Change>
   std::optional<Counts> Update(Change change) noexcept;

@@ -33,8 +33,9 @@ class Worker {
   // `ended_fd`, an eventfd, gets 1 added when the thread ends: the mount is gone, Interrupt was
   // called, or /dev/fuse failed. kIo: no thread.
   Status Start(int ended_fd);
-  // Makes the thread end after the request in work, if it has one. May be called again: a thread
-  // that was about to sleep can miss it once.
+  // Makes the thread end after the request in work, if it has one, unless it is parked, which
+  // ConcurrencyLimit::Stop ends. May be called again: a thread that was about to sleep can miss it
+  // once.
   void Interrupt();
   bool ended() const { return ended_.load(std::memory_order_acquire); }
   void Join() { thread_.join(); }

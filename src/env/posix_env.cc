@@ -1,10 +1,12 @@
 // Env over Linux system calls.
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -46,6 +48,10 @@ FileInfo ToFileInfo(const struct stat& st) {
                   .is_directory = S_ISDIR(st.st_mode)};
 }
 
+// Whether a read waits for a device: whether preadv2(RWF_NOWAIT) says so is the filesystem's
+// affair.
+enum class ReadWaits { kFilesystemTells, kPerhaps, kNever };
+
 class PosixFile final : public File {
  public:
   PosixFile(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
@@ -73,6 +79,8 @@ class PosixFile final : public File {
     if (offset > kMaxOffset || data.size() > kMaxOffset - offset) {
       return Failed(EFBIG, path_, "pwrite");
     }
+    // Of a block that is not in memory and is written in part, the rest is read first.
+    if ((offset | data.size()) % kBlockSize != 0) AboutToBlock();
     size_t done = 0;
     while (done < data.size()) {
       const ssize_t n = ::pwrite(fd_.get(), data.data() + done, data.size() - done,
@@ -116,6 +124,7 @@ class PosixFile final : public File {
     if (offset > kMaxOffset || length > kMaxOffset - offset) {
       return Failed(EFBIG, path_, "fallocate");
     }
+    AboutToBlock();
     return Check(Retry([&] {
                    return ::fallocate(fd_.get(), 0, static_cast<off_t>(offset),
                                       static_cast<off_t>(length));
@@ -147,18 +156,26 @@ class PosixFile final : public File {
   // For a thread that is to know: reads what the page cache holds, and when that is not all says
   // so. Returns how many bytes it read; why not more, the next pread finds out.
   size_t ReadWithoutBlocking(uint64_t offset, std::span<std::byte> out) {
-    if (!HasBlockingListener() || !reads_without_blocking_.load(std::memory_order_relaxed))
-      return 0;
-    const iovec part{out.data(), out.size()};
-    const ssize_t n = ::preadv2(fd_.get(), &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
-    // Not every filesystem can; tmpfs, which never waits, is one that cannot.
-    if (n < 0 && errno == EOPNOTSUPP) {
-      reads_without_blocking_.store(false, std::memory_order_relaxed);
-      return 0;
+    if (!HasBlockingListener()) return 0;
+    const ReadWaits waits = read_waits_.load(std::memory_order_relaxed);
+    if (waits == ReadWaits::kNever) return 0;
+    ssize_t n = -1;
+    if (waits == ReadWaits::kFilesystemTells) {
+      const iovec part{out.data(), out.size()};
+      n = ::preadv2(fd_.get(), &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+      if (n < 0 && errno == EOPNOTSUPP) {
+        read_waits_.store(IsInMemory() ? ReadWaits::kNever : ReadWaits::kPerhaps,
+                          std::memory_order_relaxed);
+      }
     }
     const size_t done = n < 0 ? 0 : static_cast<size_t>(n);
     if (done < out.size()) AboutToBlock();
     return done;
+  }
+
+  bool IsInMemory() const {
+    struct statfs info {};
+    return ::fstatfs(fd_.get(), &info) == 0 && info.f_type == TMPFS_MAGIC;
   }
 
   Status Check(int result, const char* call) const {
@@ -196,7 +213,7 @@ class PosixFile final : public File {
 
   const std::string path_;
   const UniqueFd fd_;
-  std::atomic<bool> reads_without_blocking_{true};
+  std::atomic<ReadWaits> read_waits_{ReadWaits::kFilesystemTells};
 };
 
 // The lock belongs to the open file description: closing the descriptor releases it.
@@ -257,6 +274,7 @@ class PosixEnv final : public Env {
     const UniqueFd fd(
         Retry([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (!fd.valid()) return Failed(errno, path, "open(O_DIRECTORY)");
+    AboutToBlock();
     return Check(Retry([&] { return ::fsync(fd.get()); }), path, "fsync");
   }
 
@@ -264,6 +282,7 @@ class PosixEnv final : public Env {
     const UniqueFd fd(
         Retry([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (!fd.valid()) return Failed(errno, path, "open(O_DIRECTORY)");
+    AboutToBlock();
     return Check(Retry([&] { return ::syncfs(fd.get()); }), path, "syncfs");
   }
 

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/base/blocking.h"
 #include "src/base/log.h"
 #include "src/volume/disk_volume.h"
 
@@ -23,6 +24,7 @@ DiskVolume::SyncSlot::~SyncSlot() {
 
 Status DiskVolume::Sync() {
   if (read_only_ || retired_.load()) return Status::Ok();
+  AboutToBlock();  // also who only waits for another's sync
   uint64_t wanted = 0;
   {
     MutexLock lock(sync_mu_);

@@ -2,8 +2,10 @@
 // those calls of the module that are named in CMakeLists.txt through the functions below.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -146,7 +148,18 @@ TEST_F(PosixSyscallTest, AFilesystemThatCannotTellIsAskedOnce) {
   g_call_count = 0;
   EXPECT_EQ(ReadText(*file_, 1, 8), "12345678");
   EXPECT_EQ(g_call_count, 1u);
+  struct statfs info {};
+  ASSERT_EQ(::statfs(root_.c_str(), &info), 0);
+  const bool never_waits = info.f_type == TMPFS_MAGIC;
+  EXPECT_EQ(listener.count(), never_waits ? 1 : 2);
+}
+
+TEST_F(PosixSyscallTest, WhoListensIsToldOfWritesOfPartsOfBlocks) {
+  const CountingListener listener;
+  EXPECT_EQ(CodeOf(WriteText(*file_, 0, std::string(8192, 'x'))), Code::kOk);
   EXPECT_EQ(listener.count(), 0);
+  EXPECT_EQ(CodeOf(WriteText(*file_, 512, std::string(4096, 'x'))), Code::kOk);
+  EXPECT_EQ(listener.count(), 1);
 }
 
 TEST_F(PosixSyscallTest, WhoListensIsToldOfSyncs) {

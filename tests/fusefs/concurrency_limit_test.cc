@@ -81,6 +81,7 @@ class Crew {
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
   }
+  ConcurrencyLimit::Counts counts() const { return limit_.counts(); }
   int reading() {
     const std::lock_guard lock(mu_);
     return reading_;
@@ -148,9 +149,9 @@ class Counter {
 };
 
 TEST(ConcurrencyLimit, NoMoreThreadsWorkThanTheLimit) {
-  Crew crew(3, 8, kNeverLooks);
   Counter counter;
   Door door;
+  Crew crew(3, 8, kNeverLooks);
   for (int i = 0; i < 8; ++i) {
     crew.Give([&] {
       counter.Enter();
@@ -167,9 +168,10 @@ TEST(ConcurrencyLimit, NoMoreThreadsWorkThanTheLimit) {
 }
 
 TEST(ConcurrencyLimit, AThreadThatWaitsIsReplaced) {
-  Crew crew(2, 6, kNeverLooks);
   Counter waiting;
   Door door;
+  std::atomic<bool> done{false};
+  Crew crew(2, 6, kNeverLooks);
   for (int i = 0; i < 5; ++i) {
     crew.Give([&] {
       waiting.Enter();
@@ -179,7 +181,6 @@ TEST(ConcurrencyLimit, AThreadThatWaitsIsReplaced) {
       waiting.Leave();
     });
   }
-  std::atomic<bool> done{false};
   crew.Give([&] { done = true; });
   EXPECT_TRUE(Eventually([&] { return done.load(); })) << waiting.now() << " of 5 wait";
   EXPECT_EQ(waiting.now(), 5);
@@ -188,24 +189,26 @@ TEST(ConcurrencyLimit, AThreadThatWaitsIsReplaced) {
 }
 
 TEST(ConcurrencyLimit, NobodyIsBroughtInWhileAThreadReads) {
-  Crew crew(2, 6, kNeverLooks);
-  ASSERT_TRUE(Eventually([&] { return crew.parked() == 4 && crew.reading() == 2; }));
   std::atomic<bool> waits{false};
   Door door;
+  Crew crew(2, 6, kNeverLooks);
+  ASSERT_TRUE(Eventually([&] { return crew.parked() == 4 && crew.reading() == 2; }));
   crew.Give([&] {
     AboutToBlock();
     waits = true;
     door.Pass();
   });
   ASSERT_TRUE(Eventually([&] { return waits.load(); }));
+  std::this_thread::sleep_for(milliseconds(50));
   EXPECT_EQ(crew.parked(), 4);
   door.Open();
 }
 
 TEST(ConcurrencyLimit, TheWatchFindsWaitsThatNobodyTold) {
-  Crew crew(2, 6, milliseconds(1));
   Counter waiting;
   Door door;
+  std::atomic<bool> done{false};
+  Crew crew(2, 6, milliseconds(1));
   // Long idle: the watch sleeps and has to be woken.
   std::this_thread::sleep_for(milliseconds(200));
   for (int i = 0; i < 5; ++i) {
@@ -215,40 +218,70 @@ TEST(ConcurrencyLimit, TheWatchFindsWaitsThatNobodyTold) {
       waiting.Leave();
     });
   }
-  std::atomic<bool> done{false};
   crew.Give([&] { done = true; });
   EXPECT_TRUE(Eventually([&] { return done.load(); })) << waiting.now() << " of 5 wait";
   door.Open();
 }
 
+TEST(ConcurrencyLimit, TheWatchIsWokenByAThreadThatParks) {
+  Counter told;
+  Counter untold;
+  Door told_door;
+  Door untold_door;
+  std::atomic<bool> done{false};
+  Crew crew(3, 8, milliseconds(1));
+  for (int i = 0; i < 5; ++i) {
+    crew.Give([&] {
+      told.Enter();
+      AboutToBlock();
+      told_door.Pass();
+      told.Leave();
+    });
+  }
+  ASSERT_TRUE(Eventually([&] { return told.now() == 5; }));
+  std::this_thread::sleep_for(milliseconds(200));  // the watch sleeps
+  for (int i = 0; i < 3; ++i) {
+    crew.Give([&] {
+      untold.Enter();
+      untold_door.Pass();
+      untold.Leave();
+    });
+  }
+  // All threads are at work: nobody can be brought in before those that told are done, and park.
+  ASSERT_TRUE(Eventually([&] { return untold.now() == 3; }));
+  told_door.Open();
+  ASSERT_TRUE(Eventually([&] { return told.total() == 5; }));
+  crew.Give([&] { done = true; });
+  EXPECT_TRUE(Eventually([&] { return done.load(); })) << crew.parked() << " parked";
+  untold_door.Open();
+}
+
 TEST(ConcurrencyLimit, CountsHoldAfterManyWaits) {
-  Crew crew(2, 8, milliseconds(1));
   std::atomic<int> done{0};
+  Crew crew(2, 8, milliseconds(1));
   std::minstd_rand random(1);
   constexpr int kPieces = 4000;
   for (int i = 0; i < kPieces; ++i) {
     const bool tells = random() % 3 == 0;
-    const bool waits = random() % 8 == 0;
-    const milliseconds time(random() % 4);
-    crew.Give([&done, tells, waits, time] {
+    const milliseconds time(random() % 8 == 0 ? random() % 4 : 0);
+    crew.Give([&done, tells, time] {
       if (tells) AboutToBlock();
-      if (waits) std::this_thread::sleep_for(time);
+      if (time.count() > 0) std::this_thread::sleep_for(time);
       ++done;
     });
   }
   EXPECT_TRUE(Eventually([&] { return done == kPieces; }));
-  // Whoever was brought in has done its work: two go on, or one too many has yet to park, which it
-  // does when it has had something to do.
-  const auto settled = [&] {
-    crew.Give([] {});
-    return crew.parked() == 6;
-  };
-  EXPECT_TRUE(Eventually(settled)) << crew.parked() << " parked";
+  ASSERT_TRUE(Eventually([&] { return crew.reading() + crew.parked() == 8; }));
+  const ConcurrencyLimit::Counts counts = crew.counts();
+  EXPECT_EQ(counts.blocked, 0);
+  EXPECT_EQ(counts.parked, crew.parked());
+  EXPECT_EQ(counts.active, crew.reading());
+  EXPECT_EQ(counts.reading, crew.reading());
 }
 
 TEST(ConcurrencyLimit, FewThreadsNeedNoLimit) {
-  Crew crew(4, 1, kNeverLooks);
   std::atomic<int> done{0};
+  Crew crew(4, 1, kNeverLooks);
   for (int i = 0; i < 10; ++i) crew.Give([&] { ++done; });
   EXPECT_TRUE(Eventually([&] { return done == 10; }));
   EXPECT_EQ(crew.parked(), 0);
