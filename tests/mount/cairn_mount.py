@@ -195,7 +195,9 @@ class Mount:
         pids = self.pids()
         tops = []
         for pid in pids:
-            with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            # A server that was killed may be gone by now.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), \
+                    open(f"/proc/{pid}/stat", encoding="utf-8") as file:
                 if int(file.read().rsplit(")", 1)[1].split()[1]) not in pids:
                     tops.append(pid)
         check(len(tops) == 1, f"one supervisor expected, found {tops} of {pids}")
