@@ -56,7 +56,8 @@ void ConcurrencyLimit::Member::BeginWork() {
 }
 
 void ConcurrencyLimit::Member::OnAboutToBlock() noexcept {
-  if (progress() % 2 == 1) MarkBlocked(progress());
+  const uint64_t progress = this->progress();
+  if (progress % 2 == 1) MarkBlocked(progress);
 }
 
 void ConcurrencyLimit::Member::MarkBlocked(uint64_t progress) noexcept {

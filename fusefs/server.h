@@ -27,8 +27,8 @@ struct ServerOptions {
   PageForgetter forget_pages = ForgetPages;
 };
 
-// Enough that slow requests, fsyncs foremost, do not hold up the rest. How many of them run at once
-// is the ConcurrencyLimit's business.
+// Enough that slow requests, fsyncs foremost, do not hold up the rest. How many of the threads run
+// at once is the ConcurrencyLimit's business.
 int DefaultThreadCount();
 
 class Server {

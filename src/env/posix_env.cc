@@ -97,8 +97,8 @@ class PosixFile final : public File {
   }
 
   Status Truncate(uint64_t size) override {
-    AboutToBlock();
     if (size > kMaxOffset) return Failed(EFBIG, path_, "ftruncate");
+    AboutToBlock();
     return Check(Retry([&] { return ::ftruncate(fd_.get(), static_cast<off_t>(size)); }),
                  "ftruncate");
   }
