@@ -36,8 +36,9 @@ class ConcurrencyLimit {
  public:
   static constexpr std::chrono::milliseconds kWatchInterval{5};
 
-  // How many threads are in which state, in one word, so that each change sees all others.
-  struct Counts {
+  // How many threads are in which state, in one word, so that each change sees all others. (clang
+  // calls a library for an atomic that is not aligned to its size.)
+  struct alignas(8) Counts {
     int16_t parked = 0;
     int16_t active = 0;   // not parked
     int16_t blocked = 0;  // of these, known to wait; for a moment one may be missing here
