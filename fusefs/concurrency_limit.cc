@@ -2,9 +2,11 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <string>
 #include <system_error>
 
+#include "fusefs/hill_climb.h"
 #include "src/base/check.h"
 
 namespace cairn {
@@ -13,6 +15,33 @@ namespace {
 // The watch sleeps after so many looks in a row before which nobody was needed (see Balance), and
 // is woken when somebody is.
 constexpr int kIdleLooks = 50;
+// So many looks in a row before which somebody was needed are a sample of how fast work is done.
+constexpr int kLooksPerSample = 4;
+
+// How fast work is done while somebody is needed.
+class Sampler {
+ public:
+  // After each look; `done` since the one before. A rate after kLooksPerSample looks in a row
+  // before which somebody was needed.
+  std::optional<double> Look(bool saturated, uint64_t done) {
+    const auto now = std::chrono::steady_clock::now();
+    std::optional<double> rate;
+    if (saturated) {
+      done_ += done;
+      if (++looks_ < kLooksPerSample) return std::nullopt;
+      rate = static_cast<double>(done_) / std::chrono::duration<double>(now - began_).count();
+    }
+    looks_ = 0;
+    done_ = 0;
+    began_ = now;
+    return rate;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  int looks_ = 0;
+  uint64_t done_ = 0;
+};
 
 }  // namespace
 
@@ -26,7 +55,7 @@ bool ConcurrencyLimit::Member::BeginRead() {
     bool parks = false;
     const auto after = limit_.Update([&](Counts counts) {
       counts.blocked = static_cast<int16_t>(counts.blocked - unblocks);
-      parks = counts.running() > limit_.limit_;
+      parks = counts.running() > limit_.limit();
       if (parks) {
         --counts.active;
         ++counts.parked;
@@ -76,12 +105,13 @@ void ConcurrencyLimit::Member::MarkBlocked(uint64_t progress) noexcept {
 
 // ---- ConcurrencyLimit
 
-ConcurrencyLimit::ConcurrencyLimit(int limit, int member_count,
+ConcurrencyLimit::ConcurrencyLimit(int most, int member_count,
                                    std::chrono::milliseconds watch_interval)
-    : limit_(limit),
+    : most_(most),
       watch_interval_(watch_interval),
+      limit_(most),
       counts_(Counts{.active = static_cast<int16_t>(member_count)}) {
-  CAIRN_CHECK(limit >= 1 && member_count >= 1);
+  CAIRN_CHECK(most >= 1 && member_count >= 1);
   for (int i = 0; i < member_count; ++i) members_.push_back(std::make_unique<Member>(*this));
 }
 
@@ -118,9 +148,10 @@ std::optional<ConcurrencyLimit::Counts> ConcurrencyLimit::Update(Change change) 
 
 void ConcurrencyLimit::Balance(const Counts& counts) noexcept {
   if (counts.reading > 0) return;
-  if (counts.running() < limit_) {
-    const auto brought_in = Update([this](Counts now) -> std::optional<Counts> {
-      if (now.reading > 0 || now.running() >= limit_ || now.parked == 0) return std::nullopt;
+  const int limit = this->limit();
+  if (counts.running() < limit) {
+    const auto brought_in = Update([limit](Counts now) -> std::optional<Counts> {
+      if (now.reading > 0 || now.running() >= limit || now.parked == 0) return std::nullopt;
       --now.parked;
       ++now.active;
       return now;
@@ -148,8 +179,22 @@ bool ConcurrencyLimit::AwaitTurn() {
   return true;
 }
 
+uint64_t ConcurrencyLimit::Look() noexcept {
+  uint64_t done = 0;
+  for (const std::unique_ptr<Member>& member : members_) {
+    const uint64_t progress = member->progress();
+    const bool in_work = progress % 2 == 1;
+    if (in_work && progress == member->progress_seen_) member->MarkBlocked(progress);
+    done += progress - member->progress_seen_;
+    member->progress_seen_ = progress;
+  }
+  return done;
+}
+
 void ConcurrencyLimit::Watch() noexcept {
   pthread_setname_np(pthread_self(), "cairnfs-watch");
+  HillClimb climb(1, std::max(1, most_ - 1), most_);
+  Sampler sampler;
   for (int idle_looks = 0;;) {
     {
       const MutexLock lock(mu_);
@@ -163,13 +208,12 @@ void ConcurrencyLimit::Watch() noexcept {
       }
       if (stopping_) return;
     }
-    idle_looks = saturated_.exchange(false) ? 0 : idle_looks + 1;
-    for (const std::unique_ptr<Member>& member : members_) {
-      const uint64_t progress = member->progress();
-      const bool in_work = progress % 2 == 1;
-      if (in_work && progress == member->progress_seen_) member->MarkBlocked(progress);
-      member->progress_seen_ = progress;
-    }
+    const bool saturated = saturated_.exchange(false);
+    idle_looks = saturated ? 0 : idle_looks + 1;
+    if (const std::optional<double> rate = sampler.Look(saturated, Look())) climb.Sample(*rate);
+    const bool idle = idle_looks >= kIdleLooks;
+    if (idle) climb.Reset();
+    limit_.store(idle ? most_ : climb.value(), std::memory_order_relaxed);
   }
 }
 

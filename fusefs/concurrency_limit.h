@@ -1,18 +1,24 @@
-// ConcurrencyLimit: of a server's many threads it lets only about as many run as there are cores,
-// and brings in another when one of them waits.
+// ConcurrencyLimit: of a server's many threads it lets only a few run, and brings in another when
+// one of them waits.
 //
 // Many threads are needed since each may wait for a device. But threads that only copy must not be
 // more than cores: the kernel hands requests to its readers in turn, so that each request would
-// wake a thread that has slept long, and put off one that could have gone on.
+// wake a thread that has slept long, and put off one that could have gone on. When programs keep
+// the cores busy, fewer may be better still: a thread that finds a queue is never put off, and the
+// other cores need not change between the programs and the server. What is best is found by trying
+// while requests have to wait (see hill_climb.h), for no number of the kernel's tells: the time
+// that threads waited for a core was 0.6 of the time that they ran where two of them were a fifth
+// better than one, and 0.9 where one was a fifth better than two.
 //
 // A thread is parked, reads (sleeps in read(2)), or works; one that works may be known to wait. Of
-// those that neither are parked nor known to wait, there shall be `limit`. Only when no thread
+// those that neither are parked nor known to wait, there shall be limit(). Only when no thread
 // reads is another one brought in, so that a thread that waits alone costs nothing; and a thread
 // that finds itself one too many parks before it reads again.
 //
 // What waits without saying so (see src/base/blocking.h) is found by a watch: from when no thread
 // reads and some are parked it looks every kWatchInterval, and goes to sleep when that has not been
-// so for a while. An unrelated request may have to wait for two looks.
+// so for a while (and what was learnt about the limit is forgotten). An unrelated request may have
+// to wait for two looks.
 #ifndef CAIRN_FUSEFS_CONCURRENCY_LIMIT_H_
 #define CAIRN_FUSEFS_CONCURRENCY_LIMIT_H_
 
@@ -81,8 +87,8 @@ class ConcurrencyLimit {
     uint64_t progress_seen_ = 0;  // the watch's
   };
 
-  // `limit` >= 1, `member_count` >= 1.
-  ConcurrencyLimit(int limit, int member_count,
+  // `most` >= 1: what the limit is at first, and at most. `member_count` >= 1.
+  ConcurrencyLimit(int most, int member_count,
                    std::chrono::milliseconds watch_interval = kWatchInterval);
   // REQUIRES: no thread uses a member any more.
   ~ConcurrencyLimit();
@@ -95,6 +101,8 @@ class ConcurrencyLimit {
   void Stop();
 
   Counts counts() const { return counts_.load(); }
+  // How many may run now.
+  int limit() const { return limit_.load(std::memory_order_relaxed); }
   Member& member(size_t index) { return *members_[index]; }
 
  private:
@@ -106,9 +114,13 @@ class ConcurrencyLimit {
   // Waits until the member is brought in. false: Stop was called.
   bool AwaitTurn();
   void Watch() noexcept;
+  // One look of the watch: marks who has been at the same work since the look before. How much was
+  // done since then, in halves of pieces of work.
+  uint64_t Look() noexcept;
 
-  const int limit_;
+  const int most_;
   const std::chrono::milliseconds watch_interval_;
+  std::atomic<int> limit_;
   std::atomic<Counts> counts_;
   static_assert(std::atomic<Counts>::is_always_lock_free);
 

@@ -21,8 +21,9 @@ constexpr int kMostThreads = 64;
 constexpr int kThreadsPerCore = 4;
 constexpr std::chrono::milliseconds kInterruptInterval{5};
 
-// While all cores are busy with answers the next request finds a thread that reads.
-int RunningLimit() { return static_cast<int>(std::thread::hardware_concurrency()) + 1; }
+// One more than cores: a request that comes alone then finds a thread that reads, though the one
+// before it has not come back from its answer.
+int MostRunning() { return static_cast<int>(std::thread::hardware_concurrency()) + 1; }
 
 }  // namespace
 
@@ -62,7 +63,7 @@ Server::Server(Edge& edge, UniqueFd fuse_fd, const ServerOptions& options, int t
       fuse_fd_(std::move(fuse_fd)),
       resend_(options.resend),
       invalidator_(fuse_fd_.get(), options.forget_pages),
-      limit_(RunningLimit(), thread_count) {
+      limit_(MostRunning(), thread_count) {
   edge_.UseInvalidator(&invalidator_);
 }
 

@@ -82,6 +82,7 @@ class Crew {
     threads_.clear();
   }
   ConcurrencyLimit::Counts counts() const { return limit_.counts(); }
+  int limit() const { return limit_.limit(); }
   int reading() {
     const std::lock_guard lock(mu_);
     return reading_;
@@ -282,6 +283,23 @@ TEST(ConcurrencyLimit, CountsHoldAfterManyWaits) {
   };
   EXPECT_TRUE(Eventually(right)) << crew.parked() << " parked, " << crew.reading()
                                  << " reading, known to wait: " << crew.counts().blocked;
+}
+
+TEST(ConcurrencyLimit, FewerRunWhereThatIsFaster) {
+  std::atomic<int> inside{0};
+  std::atomic<bool> ends{false};
+  Crew crew(3, 6, milliseconds(2));
+  // Alone a piece takes 0.1 ms, two at once take 1 ms each.
+  std::function<void()> work = [&] {
+    const int now = ++inside;
+    std::this_thread::sleep_for(std::chrono::microseconds(now == 1 ? 100 : 500 * now));
+    --inside;
+    if (!ends) crew.Give(work);
+  };
+  for (int i = 0; i < 8; ++i) crew.Give(work);
+  EXPECT_TRUE(Eventually([&] { return crew.limit() == 1; }));
+  ends = true;
+  EXPECT_TRUE(Eventually([&] { return crew.limit() == 3; }));  // idle: it is forgotten
 }
 
 TEST(ConcurrencyLimit, FewThreadsNeedNoLimit) {
