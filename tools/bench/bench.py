@@ -41,7 +41,7 @@ def parse(arguments):
     parser.add_argument("--quick", action="store_true", help="2 rounds of 1 s on 256 MiB")
     parser.add_argument("--backing", choices=("tmpfs", "disk", "both"), default="both")
     parser.add_argument("--rounds", type=int, help="default 5")
-    parser.add_argument("--seconds", type=int, help="of each timed job, default 3")
+    parser.add_argument("--seconds", type=int, help="of each job, default 3")
     parser.add_argument("--size-mib", type=int, help="of the volume, default 1024")
     parser.add_argument("--jobs", default="",
                         help="comma list of " + ", ".join(j.name for j in jobs.JOBS) +
@@ -81,15 +81,14 @@ def parse(arguments):
 
 def measure(job, target, options):
     """One job on one target: its figure. Raises fio.FioError."""
-    seconds = options.seconds if job.timed else 0
     if not job.fresh:
-        return fio.figure(fio.run(target.volume(), options.size_mib, job.options, seconds),
+        return fio.figure(fio.run(target.volume(), options.size_mib, job.options, options.seconds),
                           job.unit)
     # Four times the size: a fast target must not run out of untouched blocks within the time.
     size_mib = 4 * options.size_mib
     try:
         path = target.fresh(size_mib)
-        return fio.figure(fio.run(path, size_mib, job.options, seconds), job.unit)
+        return fio.figure(fio.run(path, size_mib, job.options, options.seconds), job.unit)
     finally:
         target.drop_fresh()
 
