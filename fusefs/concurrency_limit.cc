@@ -18,29 +18,52 @@ constexpr int kIdleLooks = 50;
 // So many looks in a row before which somebody was needed are a sample of how fast work is done.
 constexpr int kLooksPerSample = 4;
 
-// How fast work is done while somebody is needed.
-class Sampler {
+// What the limit shall be, from look to look of the watch.
+class LimitFinder {
  public:
-  // After each look; `done` since the one before. A rate after kLooksPerSample looks in a row
-  // before which somebody was needed.
-  std::optional<double> Look(bool saturated, uint64_t done) {
-    const auto now = std::chrono::steady_clock::now();
-    std::optional<double> rate;
-    if (saturated) {
+  explicit LimitFinder(int most) : most_(most), climb_(1, std::max(1, most - 1), most) {}
+
+  // `saturated`: before this look somebody was needed; `done`: how much was done since the last.
+  int AfterLook(bool saturated, uint64_t done) {
+    if (!climbs_) {
+      if (!saturated) return most_;
+      climbs_ = true;
+      looks_without_sample_ = 0;
+      BeginSample();
+    } else if (++looks_without_sample_ >= kIdleLooks) {
+      climbs_ = false;
+      climb_.Reset();
+      return most_;
+    } else if (!saturated) {
+      climb_.Abandon();
+      BeginSample();
+    } else {
       done_ += done;
-      if (++looks_ < kLooksPerSample) return std::nullopt;
-      rate = static_cast<double>(done_) / std::chrono::duration<double>(now - began_).count();
+      if (++looks_ == kLooksPerSample) EndSample();
     }
-    looks_ = 0;
-    done_ = 0;
-    began_ = now;
-    return rate;
+    return climb_.value();
   }
 
  private:
-  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
-  int looks_ = 0;
+  void BeginSample() {
+    looks_ = 0;
+    done_ = 0;
+    began_ = std::chrono::steady_clock::now();
+  }
+  void EndSample() {
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began_;
+    climb_.Sample(static_cast<double>(done_) / took.count());
+    looks_without_sample_ = 0;
+    BeginSample();
+  }
+
+  const int most_;
+  HillClimb climb_;
+  bool climbs_ = false;  // false: the limit is most_, for requests seldom find nobody
+  int looks_without_sample_ = 0;
+  int looks_ = 0;  // of the sample
   uint64_t done_ = 0;
+  std::chrono::steady_clock::time_point began_;
 };
 
 }  // namespace
@@ -193,8 +216,7 @@ uint64_t ConcurrencyLimit::Look() noexcept {
 
 void ConcurrencyLimit::Watch() noexcept {
   pthread_setname_np(pthread_self(), "cairnfs-watch");
-  HillClimb climb(1, std::max(1, most_ - 1), most_);
-  Sampler sampler;
+  LimitFinder finder(most_);
   for (int idle_looks = 0;;) {
     {
       const MutexLock lock(mu_);
@@ -210,10 +232,8 @@ void ConcurrencyLimit::Watch() noexcept {
     }
     const bool saturated = saturated_.exchange(false);
     idle_looks = saturated ? 0 : idle_looks + 1;
-    if (const std::optional<double> rate = sampler.Look(saturated, Look())) climb.Sample(*rate);
-    const bool idle = idle_looks >= kIdleLooks;
-    if (idle) climb.Reset();
-    limit_.store(idle ? most_ : climb.value(), std::memory_order_relaxed);
+    const uint64_t done = Look();
+    limit_.store(finder.AfterLook(saturated, done), std::memory_order_relaxed);
   }
 }
 

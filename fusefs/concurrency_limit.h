@@ -6,9 +6,7 @@
 // wake a thread that has slept long, and put off one that could have gone on. When programs keep
 // the cores busy, fewer may be better still: a thread that finds a queue is never put off, and the
 // other cores need not change between the programs and the server. What is best is found by trying
-// while requests have to wait (see hill_climb.h), for no number of the kernel's tells: the time
-// that threads waited for a core was 0.6 of the time that they ran where two of them were a fifth
-// better than one, and 0.9 where one was a fifth better than two.
+// (see hill_climb.h) while again and again nobody reads.
 //
 // A thread is parked, reads (sleeps in read(2)), or works; one that works may be known to wait. Of
 // those that neither are parked nor known to wait, there shall be limit(). Only when no thread
@@ -17,8 +15,9 @@
 //
 // What waits without saying so (see src/base/blocking.h) is found by a watch: from when no thread
 // reads and some are parked it looks every kWatchInterval, and goes to sleep when that has not been
-// so for a while (and what was learnt about the limit is forgotten). An unrelated request may have
-// to wait for two looks.
+// so for a while. (When it was seldom so, what was learnt about the limit is forgotten.) When as
+// many as limit() wait without saying so, and that may be one, an unrelated request has to wait for
+// two looks.
 #ifndef CAIRN_FUSEFS_CONCURRENCY_LIMIT_H_
 #define CAIRN_FUSEFS_CONCURRENCY_LIMIT_H_
 

@@ -18,6 +18,7 @@ void HillClimb::Reset() {
   rest_ = kFirstRest;
   move_ = 0;
   moves_lost_ = 0;
+  lost_ = 0;
   BeginTrial();
 }
 
@@ -27,6 +28,7 @@ void HillClimb::Sample(double rate) {
     if (samples_ < rest_) return;
     rest_ = std::min(2 * rest_, kLongestRest);
     moves_lost_ = 0;
+    lost_ = 0;
     BeginTrial();
     return;
   }
@@ -39,7 +41,17 @@ void HillClimb::Sample(double rate) {
   candidate_sum_ += rate;
   if (rate > held_rate_) ++pairs_won_;
   trying_ = false;
-  if (samples_ == 2 * kPairs) EndTrial();
+  if (samples_ < 2 * kPairs) return;
+  if (pairs_won_ < kPairs - 1 || candidate_sum_ <= kMargin * held_sum_) return LoseTrial();
+  lost_ = held_;
+  held_ = candidate_;
+  moves_lost_ = 0;
+  rest_ = kFirstRest;
+  BeginTrial();
+}
+
+void HillClimb::Abandon() {
+  if (moves_lost_ < kMoves && samples_ > 0) LoseTrial();
 }
 
 int HillClimb::Candidate(size_t move) const {
@@ -53,22 +65,17 @@ void HillClimb::BeginTrial() {
   pairs_won_ = 0;
   held_sum_ = 0;
   candidate_sum_ = 0;
-  while (moves_lost_ < kMoves && Candidate(move_) == held_) {
+  while (moves_lost_ < kMoves && (Candidate(move_) == held_ || Candidate(move_) == lost_)) {
     move_ = (move_ + 1) % kMoves;
     ++moves_lost_;
   }
   candidate_ = Candidate(move_);
 }
 
-void HillClimb::EndTrial() {
-  if (pairs_won_ >= kPairs - 1 && candidate_sum_ > kMargin * held_sum_) {
-    held_ = candidate_;
-    moves_lost_ = 0;
-    rest_ = kFirstRest;
-  } else {
-    move_ = (move_ + 1) % kMoves;
-    ++moves_lost_;
-  }
+void HillClimb::LoseTrial() {
+  lost_ = candidate_;
+  move_ = (move_ + 1) % kMoves;
+  ++moves_lost_;
   BeginTrial();
 }
 

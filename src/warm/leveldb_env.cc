@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "src/base/blocking.h"
 #include "src/base/check.h"
 #include "src/base/log.h"
 #include "src/warm/leveldb_files.h"
@@ -289,6 +290,7 @@ void LevelDbEnv::StartThread(void (*function)(void*), void* argument) {
 uint64_t LevelDbEnv::NowMicros() { return leveldb::Env::Default()->NowMicros(); }
 
 void LevelDbEnv::SleepForMicroseconds(int micros) {
+  AboutToBlock();  // LevelDB holds a writer back
   leveldb::Env::Default()->SleepForMicroseconds(micros);
 }
 

@@ -12,6 +12,7 @@
 #include <random>
 #include <string>
 
+#include "src/base/blocking.h"
 #include "src/env/memory_env.h"
 #include "src/warm/log_check.h"
 #include "tests/warm/leveldb_helpers.h"
@@ -138,6 +139,22 @@ TEST_P(LevelDbOnEnv, FlushPutsBufferedBytesIntoTheFile) {
   ASSERT_TRUE(appended->Append("h").ok());
   ASSERT_TRUE(appended->Sync().ok());
   EXPECT_EQ(*env_->ReadWhole(dir_ + "/000001.log", 100), "abcdefgh");
+}
+
+class CountingListener final : public BlockingListener {
+ public:
+  void OnAboutToBlock() noexcept override { ++count; }
+  int count = 0;
+};
+
+TEST(LevelDbEnvHints, WhoListensIsToldThatAWriterIsHeldBack) {
+  MemoryEnv memory;
+  LevelDbEnv env(memory);
+  CountingListener listener;
+  SetBlockingListener(&listener);
+  env.SleepForMicroseconds(1);
+  SetBlockingListener(nullptr);
+  EXPECT_EQ(listener.count, 1);
 }
 
 TEST(LevelDbEnvThreads, AnUnusedOneEndsAndScheduledWorkEndsBeforeIt) {

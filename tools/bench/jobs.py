@@ -55,10 +55,10 @@ JOBS = (
         goals=_SEQUENTIAL),
     Job("write1m", "1 MiB sequential write, O_DIRECT", _sequential("write", direct=1),
         unit="mibs", goals=_SEQUENTIAL),
-    # The page cache is kept between runs. New pages for a whole file may each be a fault in the
-    # host that lends the machine its memory, and are then all that is measured: the same program
-    # differed from itself by 40 %, by 2 % without them.
-    Job("buffered1m", "1 MiB buffered write, fsync at the end",
+    # Over the file again and again, and with the page cache that the round before left: new pages
+    # may each be a fault in the host that lends the machine its memory, which is then all that is
+    # measured. The same program differed from itself by 40 % so, by 2 % without.
+    Job("buffered1m", "1 MiB buffered write, again and again, fsync at the end",
         _sequential("write", direct=0, end_fsync=1, invalidate=0), unit="mibs",
         goals=_SEQUENTIAL),
     Job("fsync4k", "4K write and fsync each",
