@@ -2,11 +2,10 @@
 
 #include <pthread.h>
 
-#include <algorithm>
 #include <string>
 #include <system_error>
 
-#include "fusefs/hill_climb.h"
+#include "fusefs/limit_finder.h"
 #include "src/base/check.h"
 
 namespace cairn {
@@ -14,57 +13,7 @@ namespace {
 
 // The watch sleeps after so many looks in a row before which nobody was needed (see Balance), and
 // is woken when somebody is.
-constexpr int kIdleLooks = 50;
-// So many looks in a row before which somebody was needed are a sample of how fast work is done.
-constexpr int kLooksPerSample = 4;
-
-// What the limit shall be, from look to look of the watch.
-class LimitFinder {
- public:
-  explicit LimitFinder(int most) : most_(most), climb_(1, std::max(1, most - 1), most) {}
-
-  // `saturated`: before this look somebody was needed; `done`: how much was done since the last.
-  int AfterLook(bool saturated, uint64_t done) {
-    if (!climbs_) {
-      if (!saturated) return most_;
-      climbs_ = true;
-      looks_without_sample_ = 0;
-      BeginSample();
-    } else if (++looks_without_sample_ >= kIdleLooks) {
-      climbs_ = false;
-      climb_.Reset();
-      return most_;
-    } else if (!saturated) {
-      climb_.Abandon();
-      BeginSample();
-    } else {
-      done_ += done;
-      if (++looks_ == kLooksPerSample) EndSample();
-    }
-    return climb_.value();
-  }
-
- private:
-  void BeginSample() {
-    looks_ = 0;
-    done_ = 0;
-    began_ = std::chrono::steady_clock::now();
-  }
-  void EndSample() {
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began_;
-    climb_.Sample(static_cast<double>(done_) / took.count());
-    looks_without_sample_ = 0;
-    BeginSample();
-  }
-
-  const int most_;
-  HillClimb climb_;
-  bool climbs_ = false;  // false: the limit is most_, for requests seldom find nobody
-  int looks_without_sample_ = 0;
-  int looks_ = 0;  // of the sample
-  uint64_t done_ = 0;
-  std::chrono::steady_clock::time_point began_;
-};
+constexpr int kIdleLooks = LimitFinder::kForgetAfter;
 
 }  // namespace
 
@@ -233,7 +182,8 @@ void ConcurrencyLimit::Watch() noexcept {
     const bool saturated = saturated_.exchange(false);
     idle_looks = saturated ? 0 : idle_looks + 1;
     const uint64_t done = Look();
-    limit_.store(finder.AfterLook(saturated, done), std::memory_order_relaxed);
+    limit_.store(finder.AfterLook(saturated, done, std::chrono::steady_clock::now()),
+                 std::memory_order_relaxed);
   }
 }
 

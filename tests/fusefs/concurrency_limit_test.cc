@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "fusefs/limit_finder.h"
 #include "src/base/blocking.h"
 
 namespace cairn {
@@ -319,6 +320,51 @@ TEST(ConcurrencyLimit, FewThreadsNeedNoLimit) {
   for (int i = 0; i < 10; ++i) crew.Give([&] { ++done; });
   EXPECT_TRUE(Eventually([&] { return done == 10; }));
   EXPECT_EQ(crew.parked(), 0);
+}
+
+// LimitFinder with looks that are 5 ms apart.
+class Looks {
+ public:
+  int Saturated(uint64_t done) { return Look(true, done); }
+  int Calm() { return Look(false, 0); }
+  // A whole sample with so much done at each look.
+  int Sample(uint64_t done) {
+    for (int i = 1; i < LimitFinder::kLooksPerSample; ++i) Saturated(done);
+    return Saturated(done);
+  }
+
+ private:
+  int Look(bool saturated, uint64_t done) {
+    now_ += milliseconds(5);
+    return finder_.AfterLook(saturated, done, now_);
+  }
+
+  LimitFinder finder_{3};
+  LimitFinder::TimePoint now_;
+};
+
+TEST(LimitFinder, ALookBeforeWhichNobodyWasNeededLosesTheTrial) {
+  Looks looks;
+  EXPECT_EQ(looks.Calm(), 3);
+  EXPECT_EQ(looks.Saturated(0), 2);
+  EXPECT_EQ(looks.Sample(100), 1);
+  EXPECT_EQ(looks.Calm(), 2);
+  EXPECT_EQ(looks.Sample(100), 3) << "1 has lost";
+  for (int i = 1; i < LimitFinder::kForgetAfter; ++i) EXPECT_EQ(looks.Calm(), 2);
+  EXPECT_EQ(looks.Calm(), 3);
+  EXPECT_EQ(looks.Saturated(0), 2);
+  EXPECT_EQ(looks.Sample(100), 1) << "that 1 has lost is forgotten";
+}
+
+TEST(LimitFinder, TheLookThatBeginsIsNoSample) {
+  Looks looks;
+  looks.Calm();
+  looks.Saturated(0);  // all of a quiet time before it
+  for (const uint64_t tried : {99, 105, 105, 90}) {
+    EXPECT_EQ(looks.Sample(100), 1);
+    EXPECT_EQ(looks.Sample(tried), 2);
+  }
+  EXPECT_EQ(looks.Sample(100), 3) << "1 was not taken";
 }
 
 }  // namespace

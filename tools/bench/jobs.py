@@ -57,7 +57,7 @@ JOBS = (
         unit="mibs", goals=_SEQUENTIAL),
     # Over the file again and again, and with the page cache that the round before left: new pages
     # may each be a fault in the host that lends the machine its memory, which is then all that is
-    # measured. The same program differed from itself by 40 % so, by 2 % without.
+    # measured. The same program differed from itself by 40 % with them, by 2 % without.
     Job("buffered1m", "1 MiB buffered write, again and again, fsync at the end",
         _sequential("write", direct=0, end_fsync=1, invalidate=0), unit="mibs",
         goals=_SEQUENTIAL),
