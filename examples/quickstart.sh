@@ -15,7 +15,7 @@ keep=no
 demo=""
 loop=""
 
-packages=(g++ cmake ninja-build pkg-config libtbb-dev libfmt-dev libspdlog-dev libleveldb-dev libsnappy-dev
+packages=(g++ cmake ninja-build pkg-config libfmt-dev libspdlog-dev libleveldb-dev libsnappy-dev
   libisal-dev libcli11-dev nlohmann-json3-dev libfuse3-dev fuse3 attr e2fsprogs util-linux mount)
 
 step() { printf '\n== %s\n' "$*"; }

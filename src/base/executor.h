@@ -1,8 +1,8 @@
 // Executor: where background work runs. No module starts a thread of its own.
 //
-// Three implementations: TbbExecutor (production: a TBB task arena and one timer thread),
-// ThreadExecutor (std::thread pool: for ThreadSanitizer, which Debian's TBB confuses) and
-// SteppingExecutor (tests: nothing runs until the test says so, time is the test's).
+// Two implementations: ThreadExecutor (production: a fixed number of std::thread, which sleep while
+// there is nothing to do, and a timer thread) and SteppingExecutor (tests: nothing runs until the
+// test says so, time is the test's).
 #ifndef CAIRN_SRC_BASE_EXECUTOR_H_
 #define CAIRN_SRC_BASE_EXECUTOR_H_
 
@@ -36,7 +36,6 @@ class Executor {
 };
 
 // `thread_count` >= 1.
-std::unique_ptr<Executor> NewTbbExecutor(int thread_count);
 std::unique_ptr<Executor> NewThreadExecutor(int thread_count);
 
 }  // namespace cairn

@@ -6,7 +6,7 @@ set -eu
 project=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 packages="fio qemu-system-common qemu-utils libfuse3-dev fuse3 gcc pkg-config python3 btrfs-progs
   mount"
-build_packages="g++ cmake ninja-build libtbb-dev libfmt-dev libspdlog-dev libleveldb-dev libsnappy-dev
+build_packages="g++ cmake ninja-build libfmt-dev libspdlog-dev libleveldb-dev libsnappy-dev
   libisal-dev libcli11-dev nlohmann-json3-dev"
 
 build=""

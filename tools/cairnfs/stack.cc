@@ -45,11 +45,7 @@ constexpr uint64_t kSealShare = 20;
 std::unique_ptr<Executor> NewExecutor() {
   // Most tasks wait for the disk.
   const int threads = std::max(4, static_cast<int>(std::thread::hardware_concurrency()));
-#ifdef CAIRN_NO_TBB
   return NewThreadExecutor(threads);
-#else
-  return NewTbbExecutor(threads);
-#endif
 }
 
 std::map<std::string, uint64_t> Facts(const ServeCommandLine& command) {
