@@ -1,5 +1,7 @@
 #include "src/base/side_by_side.h"
 
+#include <sys/resource.h>
+
 #include <exception>
 #include <memory>
 #include <new>
@@ -68,6 +70,12 @@ class Calls {
   std::exception_ptr thrown_ CAIRN_GUARDED_BY(mu_);
 };
 
+// How often this thread has waited for something other than a core.
+long Sleeps() {
+  rusage usage{};
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+}
+
 }  // namespace
 
 Status ForEachSideBySide(Executor& executor, size_t most, size_t count,
@@ -76,9 +84,11 @@ Status ForEachSideBySide(Executor& executor, size_t most, size_t count,
   using Clock = std::chrono::steady_clock;
   const auto calls = std::make_shared<Calls>(count, work);
   size_t helpers = 0;
+  long sleeps = Sleeps();
   for (Clock::time_point began = Clock::now(); calls->RunOne();) {
     const Clock::time_point ended = Clock::now();
-    if (ended - began > patience && helpers + 1 < most) {
+    const long sleeps_before = std::exchange(sleeps, Sleeps());
+    if (ended - began > patience && sleeps != sleeps_before && helpers + 1 < most) {
       ++helpers;
       try {
         executor.Post([calls] {

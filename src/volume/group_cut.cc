@@ -2,13 +2,17 @@
 
 #include <fmt/format.h>
 
+#include "src/base/give_way.h"
 #include "src/base/side_by_side.h"
 
 namespace cairn {
 
 GroupCut::~GroupCut() {
   Open();
-  for (const auto& [inode, volume] : volumes_) volume->SettleCut();
+  for (const auto& [inode, volume] : volumes_) {
+    GiveWay();
+    volume->SettleCut();
+  }
   for (const auto& [inode, state] : states_) context_.views->Unpin(state.branch, state.epoch);
   if (kept_ || states_.empty()) return;
   // Nothing shows these epochs but their volumes. That does no harm; only that nobody would be told
@@ -37,8 +41,10 @@ Status GroupCut::Load(std::vector<InodeId> volumes) {
 Status GroupCut::ForEachVolume(const std::function<Status(DiskVolume&)>& work) {
   std::vector<DiskVolume*> volumes;
   for (const auto& [inode, volume] : volumes_) volumes.push_back(volume.get());
-  return ForEachSideBySide(*context_.executor, kMostAtOnce, volumes.size(),
-                           [&](size_t number) { return work(*volumes[number]); });
+  return ForEachSideBySide(*context_.executor, kMostAtOnce, volumes.size(), [&](size_t number) {
+    if (!closed_) GiveWay();
+    return work(*volumes[number]);
+  });
 }
 
 Status GroupCut::Close(std::chrono::milliseconds deadline) CAIRN_NO_THREAD_SAFETY_ANALYSIS {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "src/base/strong_id.h"
 #include "src/warm/geometry.h"
@@ -30,6 +31,10 @@ class PendingIndex {
   // Moves what is pending to the running sync and returns it; it stays visible until Finish.
   // REQUIRES: no sync runs.
   const Epochs& Start() {
+    if (running_.empty()) {
+      running_.swap(next_);
+      return running_;
+    }
     // What an earlier sync did not finish is older than what came since.
     for (const auto& [epoch, chunks] : next_) {
       for (const auto& [chunk, state] : chunks) running_[epoch][chunk] = state;
@@ -37,7 +42,8 @@ class PendingIndex {
     next_.clear();
     return running_;
   }
-  void Finish() { running_.clear(); }
+  // Returns what is no longer pending: it may be much to free.
+  Epochs Finish() { return std::exchange(running_, {}); }
   void Clear() {
     next_.clear();
     running_.clear();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "src/base/give_way.h"
 #include "src/base/log.h"
 #include "src/volume/request_log.h"
 
@@ -108,6 +109,7 @@ Result<InodeId> SnapshotOps::AddGroup(const GroupRecord& record, const std::vect
   Tree tree;
   tree[""] = id;
   for (const Member& member : members) {
+    GiveWay();
     const DiskVolume::CutState& state = cut.StateOf(member.inode);
     const SplitPath split = Split(member.path);
     CAIRN_ASSIGN_OR_RETURN(const InodeId parent, TreeDirectory(split.directory, tree, batch));

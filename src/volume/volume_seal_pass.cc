@@ -12,6 +12,7 @@
 #include <set>
 #include <vector>
 
+#include "src/base/give_way.h"
 #include "src/base/log.h"
 #include "src/volume/block_sums.h"
 #include "src/volume/disk_volume.h"
@@ -177,6 +178,7 @@ Status DiskVolume::SealRegion(RegionSeal& seal, const SealPass& pass, SealResult
   if (file) summer.emplace(*file, result.bytes_read);
   for (const auto& [chunk, mask] : held) {
     if (pass.stop() || seal.state() != RegionSeal::State::kSealing) return Status::Ok();
+    GiveWay();
     const BlockMask touched = tracked ? seal.touched(chunk) : kAllBlocks;
     const bool had_sums = summed.erase(chunk) > 0;
     if (touched == 0) continue;

@@ -5,10 +5,17 @@
 #include <vector>
 
 #include "src/base/blocking.h"
+#include "src/base/give_way.h"
 #include "src/base/log.h"
 #include "src/volume/disk_volume.h"
 
 namespace cairn {
+namespace {
+
+// Into the index by one batch, whose changes LevelDB makes one by one in 1 to 2 us each.
+constexpr size_t kMostChangesAtOnce = 256;
+
+}  // namespace
 
 DiskVolume::SyncSlot::SyncSlot(DiskVolume& volume) : volume_(volume) {
   MutexLock lock(volume_.sync_mu_);
@@ -71,18 +78,28 @@ Status DiskVolume::SyncAndCommit() {
   CAIRN_ASSIGN_OR_RETURN(const ExtentSet::Synced synced, extents_.Sync(batch));
   CAIRN_RETURN_IF_ERROR(CommitPending(head, *epochs, with_record, batch));
   extents_.NoteRecorded(synced);
+  PendingIndex::Epochs written;  // freed without the lock, for which writers wait
   MutexLock lock(pending_mu_);
-  pending_.Finish();
+  written = pending_.Finish();
   size_syncing_ = false;
   return Status::Ok();
 }
 
 // All epochs together, and the branch's record with the newest: an epoch that the record calls past
-// has all its versions in the index.
+// has all its versions in the index, and one that it does not know has no records at all. While it
+// calls the head's epoch the current one, a part may become durable before the rest, as what is
+// written without a sync may; so no batch of those takes long.
 Status DiskVolume::CommitPending(const Lineage::Level& head, const PendingIndex::Epochs& epochs,
                                  bool with_record, IndexBatch& batch) {
+  const bool in_parts = head.epoch == branch_record_.epoch;
   for (const auto& [epoch, chunks] : epochs) {
     for (const auto& [chunk, state] : chunks) {
+      if (in_parts && batch.count() >= kMostChangesAtOnce) {
+        GiveWay();
+        CAIRN_RETURN_IF_ERROR(context_.store->index().Commit(batch));
+        GiveWay();
+        batch.Clear();
+      }
       VersionRecord version;
       version.extent = state.extent;
       version.zero = state.zero;

@@ -16,11 +16,14 @@ namespace {
 
 constexpr std::chrono::microseconds kNoPatience{0};
 
+void Sleep() { std::this_thread::sleep_for(std::chrono::microseconds(1)); }
+
 TEST(SideBySideTest, EachIsCalledOnce) {
   const auto executor = NewThreadExecutor(3);
   std::vector<std::atomic<int>> calls(1000);
   const auto work = [&](size_t number) {
     ++calls[number];
+    if (number % 10 == 0) Sleep();
     return Status::Ok();
   };
   const Status status = ForEachSideBySide(*executor, 4, calls.size(), work, kNoPatience);
@@ -58,6 +61,19 @@ TEST(SideBySideTest, CallsThatDoNotWaitStayWithTheCaller) {
   EXPECT_EQ(executor.queued_count(), 0u);
 }
 
+TEST(SideBySideTest, CallsThatOnlyTakeLongStayWithTheCaller) {
+  using Clock = std::chrono::steady_clock;
+  SteppingExecutor executor;
+  const auto work = [](size_t) {
+    const auto end = Clock::now() + std::chrono::microseconds(500);
+    while (Clock::now() < end) {
+    }
+    return Status::Ok();
+  };
+  EXPECT_TRUE(ForEachSideBySide(executor, 3, 5, work, kNoPatience).ok());
+  EXPECT_EQ(executor.queued_count(), 0u);
+}
+
 TEST(SideBySideTest, NoMoreThanAskedForRunAtATime) {
   const auto executor = NewThreadExecutor(6);
   std::atomic<int> running{0};
@@ -67,7 +83,7 @@ TEST(SideBySideTest, NoMoreThanAskedForRunAtATime) {
     int seen = most.load();
     while (seen < now && !most.compare_exchange_weak(seen, now)) {
     }
-    std::this_thread::yield();
+    Sleep();
     --running;
     return Status::Ok();
   };
@@ -81,10 +97,12 @@ TEST(SideBySideTest, AnExecutorThatRunsNothingLeavesItToTheCaller) {
   const auto work = [&](size_t number) {
     EXPECT_EQ(number, static_cast<size_t>(calls));
     ++calls;
+    Sleep();
     return Status::Ok();
   };
   EXPECT_TRUE(ForEachSideBySide(executor, 4, 10, work, kNoPatience).ok());
   EXPECT_EQ(calls, 10);
+  EXPECT_EQ(executor.queued_count(), 3u);
   // What was posted comes too late, and finds nothing.
   executor.RunAll();
   EXPECT_EQ(calls, 10);

@@ -36,6 +36,7 @@ class TestMachine {
     size_t idle_volumes = 1024;
     size_t most_kept_files = ExtentStore::kMostKept;
     uint64_t seal_bytes = 1 << 20;
+    size_t journal_bytes = IndexJournal::kSmallestRegion;
     std::chrono::milliseconds seal_after{60'000};
     // 0: a SteppingExecutor, which runs nothing unless RunBackground is called.
     int executor_threads = 0;
@@ -43,7 +44,7 @@ class TestMachine {
   TestMachine() : TestMachine(Settings{}) {}
   explicit TestMachine(const Settings& settings)
       : settings_(settings),
-        journal_(IndexJournal::kSmallestRegion / 8),
+        journal_(settings.journal_bytes / 8),
         table_(MountTable::kSmallestRegion / 8) {
     env_.SetCapacity(settings.capacity);
   }

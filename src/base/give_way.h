@@ -1,0 +1,16 @@
+// Lets long work that is in no hurry leave its core to whoever waits for it. Linux lets a thread
+// run until its slice is over, some milliseconds, though another has been woken on the same core,
+// and even while other cores are idle: for who waits for a write of 10 us that is a long time.
+#ifndef CAIRN_SRC_BASE_GIVE_WAY_H_
+#define CAIRN_SRC_BASE_GIVE_WAY_H_
+
+namespace cairn {
+
+// To be called between the pieces of such work, which should take less than 0.2 ms each; costs a
+// look at the clock unless the thread has run for that long since it last gave way. Any thread;
+// not with locks held for which others are in a hurry.
+void GiveWay();
+
+}  // namespace cairn
+
+#endif  // CAIRN_SRC_BASE_GIVE_WAY_H_

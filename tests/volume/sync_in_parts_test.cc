@@ -1,0 +1,117 @@
+// A sync that has much to enter in the index does so in several batches. The power goes at each of
+// its sync points.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "src/volume/disk_volume.h"
+#include "tests/volume/volume_test_util.h"
+
+namespace cairn {
+namespace {
+
+// Of one block each, and more than a batch takes.
+constexpr uint64_t kChunks = 600;
+// A journal that is not full before the sync.
+constexpr TestMachine::Settings kMuchPending{.journal_bytes = 1 << 20};
+
+void FillFirstBlocks(Volume& volume, unsigned stamp) {
+  for (uint64_t chunk = 0; chunk < kChunks; ++chunk) {
+    ASSERT_EQ(WriteCode(volume, chunk * kChunkSize, kBlockSize, stamp), Code::kOk);
+  }
+}
+
+// How many of the first blocks hold `stamp`; the others must hold one of `others`.
+uint64_t CountHolding(Volume& volume, unsigned stamp, const std::vector<unsigned>& others) {
+  uint64_t count = 0;
+  std::vector<std::byte> block(kBlockSize);
+  for (uint64_t at = 0; at < volume.size(); at += kChunkSize) {
+    const auto got = volume.Read(at, block);
+    EXPECT_TRUE(got.ok()) << got.status().ToString();
+    const auto found = std::to_integer<unsigned>(block[0]);
+    EXPECT_TRUE(std::all_of(block.begin(), block.end(), [&](auto b) { return b == block[0]; }));
+    if (found == stamp) {
+      ++count;
+    } else {
+      EXPECT_TRUE(std::count(others.begin(), others.end(), found) > 0)
+          << "chunk " << at / kChunkSize << " holds " << found;
+    }
+  }
+  return count;
+}
+
+class SyncInPartsTest : public testing::Test {
+ protected:
+  // Syncs one volume again and again as `prepare` leaves it, with the power going at each of the
+  // sync points, and sees to it that nothing but `stamps` is found; the newest is the last, and is
+  // complete once the sync succeeded. Returns how many ends were seen that had a part of it.
+  uint64_t CutAtEach(const std::function<void(Volume&)>& prepare,
+                     const std::vector<unsigned>& stamps) {
+    uint64_t partial = 0;
+    for (uint64_t n = 1;; ++n) {
+      SCOPED_TRACE("the power goes at sync point " + std::to_string(n));
+      TestMachine machine(kMuchPending);
+      machine.Mount();
+      prepare(*machine.Create("v"));
+      machine.env().CutAtSync(n, n % 2 == 0 ? CutSide::kAfter : CutSide::kBefore);
+      const bool synced = machine.Find("v")->Sync().ok();
+      EXPECT_EQ(synced, machine.env().power_on());
+      machine.LosePower(n);
+      machine.ExpectNoDamage();
+      machine.Mount();
+      const uint64_t newest = CountHolding(*machine.Find("v"), stamps.back(), stamps);
+      if (newest > 0 && newest < kChunks) ++partial;
+      EXPECT_TRUE(machine.Close().ok());
+      machine.ExpectNoDamage();
+      EXPECT_TRUE(!synced || newest == kChunks) << newest;
+      if (synced || testing::Test::HasFailure()) return partial;
+    }
+  }
+};
+
+TEST_F(SyncInPartsTest, NoBatchHoldsAllOfIt) {
+  TestMachine machine(kMuchPending);
+  machine.Mount();
+  const auto volume = machine.Create("v");
+  FillFirstBlocks(*volume, 1);
+  uint64_t log_syncs = 0;
+  machine.env().SetHook([&](Op op, const std::string& path) {
+    if (op == Op::kSync && path.ends_with(".log")) ++log_syncs;
+  });
+  ASSERT_TRUE(volume->Sync().ok());
+  machine.env().SetHook(nullptr);
+  EXPECT_EQ(log_syncs, 3u);
+}
+
+TEST_F(SyncInPartsTest, WhatIsDurableInAPowerCutIsSound) {
+  const auto prepare = [](Volume& volume) {
+    ASSERT_TRUE(volume.Truncate(kChunks * kChunkSize).ok());
+    ASSERT_TRUE(volume.Sync().ok());
+    FillFirstBlocks(volume, 1);
+  };
+  EXPECT_GT(CutAtEach(prepare, {0, 1}), 0u);
+}
+
+TEST_F(SyncInPartsTest, NothingShowsOfAVolumeThatHasGrownUntilItsSizeIsDurable) {
+  CutAtEach([](Volume& volume) { FillFirstBlocks(volume, 1); }, {1});
+}
+
+// Versions of an epoch that the branch's record does not know would be nobody's.
+TEST_F(SyncInPartsTest, NewerEpochsAreEnteredWithTheRecordThatBeginsThem) {
+  const auto prepare = [](Volume& volume) {
+    FillFirstBlocks(volume, 1);
+    auto& disk = dynamic_cast<DiskVolume&>(volume);
+    {
+      GateClosure closure(disk.gate());
+      ASSERT_TRUE(disk.Cut().ok());
+    }
+    FillFirstBlocks(volume, 2);
+  };
+  CutAtEach(prepare, {0, 1, 2});
+}
+
+}  // namespace
+}  // namespace cairn
