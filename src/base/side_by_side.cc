@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "src/base/give_way.h"
 #include "src/base/mutex.h"
 
 namespace cairn {
@@ -70,10 +71,10 @@ class Calls {
   std::exception_ptr thrown_ CAIRN_GUARDED_BY(mu_);
 };
 
-// How often this thread has waited for something other than a core.
+// How often this thread has had to wait for something other than a core.
 long Sleeps() {
   rusage usage{};
-  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw - TimesGivenWay() : 0;
 }
 
 }  // namespace

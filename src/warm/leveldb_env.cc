@@ -14,6 +14,8 @@
 namespace cairn {
 namespace {
 
+thread_local bool on_worker = false;
+
 class HeldLock final : public leveldb::FileLock {
  public:
   explicit HeldLock(std::unique_ptr<cairn::FileLock> lock) : lock_(std::move(lock)) {}
@@ -53,6 +55,8 @@ Code CodeOf(const leveldb::Status& status) {
 }
 
 }  // namespace
+
+bool OnLevelDbWorker() { return on_worker; }
 
 LevelDbEnv::LevelDbEnv(cairn::Env& env, OnNoSpace on_no_space)
     : env_(env), on_no_space_(std::move(on_no_space)) {}
@@ -269,6 +273,7 @@ void LevelDbEnv::Schedule(void (*function)(void*), void* argument) {
 }
 
 void LevelDbEnv::RunScheduled() {
+  on_worker = true;
   for (;;) {
     Work work;
     {

@@ -35,6 +35,9 @@
 
 namespace cairn {
 
+// Whether this thread is one on which LevelDB compacts.
+bool OnLevelDbWorker();
+
 class LevelDbEnv final : public leveldb::Env {
  public:
   // Called without locks, on any thread, when a write, sync, file creation or rename of LevelDB got

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "src/base/check.h"
+#include "src/base/give_way.h"
 #include "src/warm/leveldb_format.h"
 
 namespace cairn {
@@ -86,6 +87,7 @@ LevelDbWritableFile::~LevelDbWritableFile() {
 leveldb::Status LevelDbWritableFile::Append(const leveldb::Slice& data) {
   if (!failure_.ok()) return owner_.Report(failure_);
   CAIRN_CHECK(file_ != nullptr);
+  if (OnLevelDbWorker()) GiveWay();  // a compaction: it appends block by block
   pending_.append(data.data(), data.size());
   if (pending_.size() - written_ < kBufferBytes) return leveldb::Status::OK();
   return Flush();

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "src/base/give_way.h"
 #include "src/base/stepping_executor.h"
 
 namespace cairn {
@@ -68,6 +69,7 @@ TEST(SideBySideTest, CallsThatOnlyTakeLongStayWithTheCaller) {
     const auto end = Clock::now() + std::chrono::microseconds(500);
     while (Clock::now() < end) {
     }
+    GiveWay();
     return Status::Ok();
   };
   EXPECT_TRUE(ForEachSideBySide(executor, 3, 5, work, kNoPatience).ok());
