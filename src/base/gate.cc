@@ -23,7 +23,11 @@ bool Poll(Gate::Deadline deadline, Done done) {
   return true;
 }
 
+thread_local int closed_here = 0;
+
 }  // namespace
+
+bool HoldsClosedGate() { return closed_here > 0; }
 
 void Gate::EnterSlow() {
   for (;;) {
@@ -40,6 +44,7 @@ void Gate::EnterSlow() {
 
 void Gate::Close() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   closer_.Lock();
+  ++closed_here;
   state_.fetch_or(kClosed, std::memory_order_acquire);
   for (uint32_t now = state_.load(std::memory_order_acquire); now != kClosed;
        now = state_.load(std::memory_order_acquire)) {
@@ -51,6 +56,7 @@ bool Gate::BeginClose(Deadline deadline) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   if (!Poll(deadline, [this]() CAIRN_NO_THREAD_SAFETY_ANALYSIS { return closer_.TryLock(); })) {
     return false;
   }
+  ++closed_here;
   state_.fetch_or(kClosed, std::memory_order_acquire);
   return true;
 }
@@ -62,6 +68,7 @@ bool Gate::AwaitEmpty(Deadline deadline) {
 void Gate::Open() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   state_.fetch_and(~kClosed, std::memory_order_release);
   state_.notify_all();
+  --closed_here;
   closer_.Unlock();
 }
 

@@ -15,6 +15,9 @@
 
 namespace cairn {
 
+// Whether this thread has closed a gate, and others may wait for it.
+bool HoldsClosedGate();
+
 class CAIRN_CAPABILITY("gate") Gate {
  public:
   Gate() = default;

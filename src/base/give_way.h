@@ -6,9 +6,10 @@
 
 namespace cairn {
 
-// To be called between the pieces of such work, which should take less than 0.2 ms each; costs a
-// look at the clock unless the thread has run for that long since it last gave way. Sleeps then,
-// for some 60 us. Any thread; not with locks held for which others are in a hurry.
+// To be called between the pieces of such work, which should take less than some 0.2 ms each.
+// Sleeps for some 60 us if the thread has been on a core for 0.2 ms since it last did; else costs a
+// look at its clock. Any thread; not with locks held for which others are in a hurry: with a gate
+// closed it does nothing.
 void GiveWay();
 // How often this thread has slept for it.
 long TimesGivenWay();

@@ -89,8 +89,8 @@ Status DiskVolume::LoadSnapshot(const InodeRecord& record) {
   return extents_.Reset(index, lineage_);
 }
 
-// A write behind the end that was not acknowledged may have left bytes there whose size never
-// became durable. They must not show when the volume grows later.
+// A write behind the end that was not fsynced may have left bytes and records there whose size
+// never became durable. They must not show when the volume grows later.
 Status DiskVolume::TrimBehindEnd(bool durably) {
   const uint64_t size = size_.load();
   CAIRN_RETURN_IF_ERROR(UnsealFrom(ChunkIndex(ChunkCount(size))));

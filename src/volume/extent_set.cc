@@ -163,15 +163,19 @@ Status ExtentSet::SyncPast() {
   return Status::Ok();
 }
 
-Result<ExtentSet::Synced> ExtentSet::Sync(IndexBatch& batch) {
+Result<ExtentSet::Synced> ExtentSet::Sync(Epoch newest, IndexBatch& batch) {
   if (store_.has_unsynced_past()) CAIRN_RETURN_IF_ERROR(SyncPast());
   Files files;
   Synced synced;
   {
     MutexLock lock(mu_);
-    for (const ExtentId& id : draining_) files[id] = open_[id];
-    synced.drained.assign(draining_.begin(), draining_.end());
-    for (uint64_t segment = 0; segment < kSegments; ++segment) {
+    for (const ExtentId& id : draining_) {
+      if (id.epoch > newest) continue;
+      files[id] = open_[id];
+      synced.drained.push_back(id);
+    }
+    const bool with_head = head_level_.epoch <= newest;
+    for (uint64_t segment = 0; with_head && segment < kSegments; ++segment) {
       if (head_[segment].load(std::memory_order_acquire) == nullptr) continue;
       const ExtentId id = HeadId(SegmentIndex(segment));
       files[id] = open_[id];

@@ -71,14 +71,14 @@ class ExtentSet {
   // A file of an older epoch or a parent branch.
   Result<std::shared_ptr<ExtentFile>> Lower(const ExtentId& id);
 
-  // Makes everything durable that was written to the head's files, of this epoch and older ones;
-  // adds to `batch` what the index does not know of them yet, which NoteRecorded is to be told when
-  // the batch was committed.
+  // Makes everything durable that was written to the head's files of the epochs up to `newest`, the
+  // current one unless another begins meanwhile; adds to `batch` what the index does not know of
+  // them yet, which NoteRecorded is to be told when the batch was committed.
   struct Synced {
     std::map<ExtentId, uint64_t> sizes;  // new ones
     std::vector<ExtentId> drained;       // of epochs that had ended when the sync began
   };
-  Result<Synced> Sync(IndexBatch& batch);
+  Result<Synced> Sync(Epoch newest, IndexBatch& batch);
   void NoteRecorded(const Synced& synced);
   bool dirty() const;
 

@@ -42,7 +42,7 @@ Status GroupCut::ForEachVolume(const std::function<Status(DiskVolume&)>& work) {
   std::vector<DiskVolume*> volumes;
   for (const auto& [inode, volume] : volumes_) volumes.push_back(volume.get());
   return ForEachSideBySide(*context_.executor, kMostAtOnce, volumes.size(), [&](size_t number) {
-    if (!closed_) GiveWay();
+    GiveWay();
     return work(*volumes[number]);
   });
 }

@@ -35,7 +35,7 @@ class PendingIndex {
       running_.swap(next_);
       return running_;
     }
-    // What an earlier sync did not finish is older than what came since.
+    // What a sync that ended by an exception did not finish is older than what came since.
     for (const auto& [epoch, chunks] : next_) {
       for (const auto& [chunk, state] : chunks) running_[epoch][chunk] = state;
     }

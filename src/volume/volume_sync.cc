@@ -1,6 +1,7 @@
 // How DiskVolume makes things durable, and what happens when that fails.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -12,8 +13,16 @@
 namespace cairn {
 namespace {
 
-// Into the index by one batch, whose changes LevelDB makes one by one in 1 to 2 us each.
-constexpr size_t kMostChangesAtOnce = 256;
+// Into the index by one batch, whose changes LevelDB makes one by one in about 1 us each. Where
+// there are many, whoever waits for the sync is the worse off with as many waits for the device.
+constexpr size_t kChangesAtOnce = 256;
+constexpr size_t kMostParts = 16;
+
+size_t PartSize(const PendingIndex::Epochs& epochs) {
+  size_t changes = 0;
+  for (const auto& [epoch, chunks] : epochs) changes += chunks.size();
+  return std::max(kChangesAtOnce, changes / kMostParts);
+}
 
 }  // namespace
 
@@ -69,13 +78,14 @@ Status DiskVolume::SyncAndCommit() {
     // With the changes, not later: what a cut in between leaves behind is for the next sync.
     head = head_;
     epochs = &pending_.Start();
-    with_record = std::exchange(size_dirty_, false);
+    // With what a sync that ended by an exception has left.
+    with_record = std::exchange(size_dirty_, false) || size_syncing_;
     size_syncing_ = with_record;
   }
   // The bytes first. What was written after pending_ was taken may be synced as well; that harms
   // nothing.
   IndexBatch batch;
-  CAIRN_ASSIGN_OR_RETURN(const ExtentSet::Synced synced, extents_.Sync(batch));
+  CAIRN_ASSIGN_OR_RETURN(const ExtentSet::Synced synced, extents_.Sync(head.epoch, batch));
   CAIRN_RETURN_IF_ERROR(CommitPending(head, *epochs, with_record, batch));
   extents_.NoteRecorded(synced);
   PendingIndex::Epochs written;  // freed without the lock, for which writers wait
@@ -92,10 +102,10 @@ Status DiskVolume::SyncAndCommit() {
 Status DiskVolume::CommitPending(const Lineage::Level& head, const PendingIndex::Epochs& epochs,
                                  bool with_record, IndexBatch& batch) {
   const bool in_parts = head.epoch == branch_record_.epoch;
+  const size_t part_size = PartSize(epochs);
   for (const auto& [epoch, chunks] : epochs) {
     for (const auto& [chunk, state] : chunks) {
-      if (in_parts && batch.count() >= kMostChangesAtOnce) {
-        GiveWay();
+      if (in_parts && batch.count() >= part_size) {
         CAIRN_RETURN_IF_ERROR(context_.store->index().Commit(batch));
         GiveWay();
         batch.Clear();

@@ -5,7 +5,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <ctime>
+#include <semaphore>
 #include <thread>
+
+#include "src/base/gate.h"
 
 namespace cairn {
 namespace {
@@ -35,7 +39,14 @@ TEST(GiveWayTest, WhoWaitsForTheCoreGetsIt) {
   std::jthread([&] {
     allowed = HaveOneCoreFirstComeFirstServed();
     if (!allowed) return;
-    const std::jthread waiting([&] { ran = true; });
+    std::binary_semaphore go(0);
+    const std::jthread waiting([&] {
+      go.acquire();
+      ran = true;
+    });
+    // It gets there when this one sleeps; who may run then is still behind this one.
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    go.release();
     const auto spin_until = [&](std::chrono::milliseconds end, const auto& work) {
       for (const auto began = Clock::now(); !ran && Clock::now() - began < end;) work();
     };
@@ -47,6 +58,39 @@ TEST(GiveWayTest, WhoWaitsForTheCoreGetsIt) {
   if (!allowed) GTEST_SKIP() << "this machine lets us not keep a core";
   EXPECT_FALSE(ran_before);
   EXPECT_TRUE(ran_then);
+}
+
+void RunLong() {
+  const std::clock_t end = std::clock() + CLOCKS_PER_SEC / 500;
+  while (std::clock() < end) {
+  }
+}
+
+TEST(GiveWayTest, WhoHasNotRunLongGoesOn) {
+  RunLong();
+  GiveWay();
+  const long before = TimesGivenWay();
+  GiveWay();
+  EXPECT_EQ(TimesGivenWay(), before);
+  RunLong();
+  GiveWay();
+  EXPECT_EQ(TimesGivenWay(), before + 1);
+}
+
+TEST(GiveWayTest, WhoHoldsAGateClosedGoesOn) {
+  Gate one;
+  Gate two;
+  one.Close();
+  ASSERT_TRUE(two.BeginClose(Clock::now() + std::chrono::seconds(10)));
+  const long before = TimesGivenWay();
+  RunLong();
+  GiveWay();
+  one.Open();
+  GiveWay();
+  EXPECT_EQ(TimesGivenWay(), before);
+  two.Open();
+  GiveWay();
+  EXPECT_EQ(TimesGivenWay(), before + 1);
 }
 
 }  // namespace

@@ -130,7 +130,7 @@ TEST_F(LowerCacheTest, FilesOfEndedEpochsAreClosedBeyondTheBoundAlsoWhenNobodyRe
     ASSERT_TRUE((*head)->WriteAt(0, data).ok());
     set_->BeginEpoch(Epoch(epoch + 1));
     IndexBatch batch;
-    auto synced = set_->Sync(batch);
+    auto synced = set_->Sync(Epoch(epoch + 1), batch);
     ASSERT_TRUE(synced.ok()) << synced.status().ToString();
     set_->NoteRecorded(*synced);
     EXPECT_LE(store_->open_files(), 10u);
@@ -147,7 +147,7 @@ TEST_F(LowerCacheTest, WhatAnEarlierServerLeftIsSyncedWithFewFilesOpen) {
   for (int i = 0; i < 3; ++i) {
     sets.push_back(NewSet());
     IndexBatch batch;
-    ASSERT_TRUE(sets.back()->Sync(batch).ok());
+    ASSERT_TRUE(sets.back()->Sync(Epoch(kEpochs + 1), batch).ok());
     EXPECT_LE(store_->open_files(), 10u);
   }
 }
@@ -170,14 +170,35 @@ TEST_F(LowerCacheTest, AnEpochThatIsRemovedWhileASyncEndsIsForgottenForGood) {
   ASSERT_TRUE(head.ok() && (*head)->EnsureSize(4096).ok());
   set_->BeginEpoch(Epoch(kEpochs + 2));
   IndexBatch batch;
-  auto synced = set_->Sync(batch);
+  auto synced = set_->Sync(Epoch(kEpochs + 2), batch);
   ASSERT_TRUE(synced.ok()) << synced.status().ToString();
   set_->Forget(kBranch, id.epoch);
   set_->NoteRecorded(*synced);
   ASSERT_TRUE(store_->RemoveFiles(kBranch, std::vector{id}).ok());
   EXPECT_EQ(set_->Lower(id).status().code(), Code::kCorrupt);
   IndexBatch next;
-  EXPECT_TRUE(set_->Sync(next).ok());
+  EXPECT_TRUE(set_->Sync(Epoch(kEpochs + 2), next).ok());
+}
+
+// Epochs that begin while a sync is on its way are the next one's, whole.
+TEST_F(LowerCacheTest, ASyncLeavesNewerEpochsToTheNext) {
+  MakeFiles(10);
+  const Epoch newest(kEpochs + 1);
+  for (Epoch epoch = newest; epoch <= newest.Next().Next(); epoch = epoch.Next()) {
+    auto head = set_->HeadForWriting(SegmentIndex(0));
+    ASSERT_TRUE(head.ok() && (*head)->EnsureSize(4096).ok());
+    if (epoch <= newest.Next()) set_->BeginEpoch(epoch.Next());
+  }
+  IndexBatch batch;
+  auto synced = set_->Sync(newest, batch);
+  ASSERT_TRUE(synced.ok());
+  EXPECT_EQ(synced->sizes.size(), 1u);
+  EXPECT_EQ(synced->drained, std::vector{FileOf(kEpochs + 1)});
+  set_->NoteRecorded(*synced);
+  synced = set_->Sync(newest.Next().Next(), batch);
+  ASSERT_TRUE(synced.ok());
+  EXPECT_EQ(synced->sizes.size(), 2u);
+  EXPECT_EQ(synced->drained, std::vector{FileOf(kEpochs + 2)});
 }
 
 TEST_F(LowerCacheTest, PlacesAreFoundAgainInTheirEraOnly) {

@@ -36,7 +36,7 @@ class PreparedFilesTest : public testing::Test {
   void Cut(uint64_t epoch) {
     set_->BeginEpoch(Epoch(epoch));
     IndexBatch batch;
-    auto synced = set_->Sync(batch);
+    auto synced = set_->Sync(Epoch(epoch), batch);
     ASSERT_TRUE(synced.ok()) << synced.status().ToString();
     set_->NoteRecorded(*synced);
     set_->RemoveUnused();

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -43,27 +45,45 @@ uint64_t CountHolding(Volume& volume, unsigned stamp, const std::vector<unsigned
   return count;
 }
 
+void Cut(Volume& volume) {
+  auto& disk = dynamic_cast<DiskVolume&>(volume);
+  GateClosure closure(disk.gate());
+  ASSERT_TRUE(disk.Cut().ok());
+}
+
+// What a crash left behind the end does not show.
+void ExpectZerosWhereItGrows(Volume& volume) {
+  const uint64_t end = volume.size();
+  ASSERT_TRUE(volume.Truncate(kChunks * kChunkSize).ok());
+  for (uint64_t at = RoundUpToChunk(end); at < volume.size(); at += kChunkSize) {
+    ASSERT_TRUE(Holds(volume, at, kBlockSize, 0));
+  }
+}
+
 class SyncInPartsTest : public testing::Test {
  protected:
   // Syncs one volume again and again as `prepare` leaves it, with the power going at each of the
   // sync points, and sees to it that nothing but `stamps` is found; the newest is the last, and is
   // complete once the sync succeeded. Returns how many ends were seen that had a part of it.
-  uint64_t CutAtEach(const std::function<void(Volume&)>& prepare,
+  uint64_t CutAtEach(const std::function<void(TestMachine&)>& prepare,
                      const std::vector<unsigned>& stamps) {
     uint64_t partial = 0;
     for (uint64_t n = 1;; ++n) {
       SCOPED_TRACE("the power goes at sync point " + std::to_string(n));
       TestMachine machine(kMuchPending);
       machine.Mount();
-      prepare(*machine.Create("v"));
+      machine.Create("v");
+      prepare(machine);
       machine.env().CutAtSync(n, n % 2 == 0 ? CutSide::kAfter : CutSide::kBefore);
       const bool synced = machine.Find("v")->Sync().ok();
+      machine.env().SetHook(nullptr);
       EXPECT_EQ(synced, machine.env().power_on());
       machine.LosePower(n);
       machine.ExpectNoDamage();
       machine.Mount();
       const uint64_t newest = CountHolding(*machine.Find("v"), stamps.back(), stamps);
       if (newest > 0 && newest < kChunks) ++partial;
+      ExpectZerosWhereItGrows(*machine.Find("v"));
       EXPECT_TRUE(machine.Close().ok());
       machine.ExpectNoDamage();
       EXPECT_TRUE(!synced || newest == kChunks) << newest;
@@ -87,30 +107,75 @@ TEST_F(SyncInPartsTest, NoBatchHoldsAllOfIt) {
 }
 
 TEST_F(SyncInPartsTest, WhatIsDurableInAPowerCutIsSound) {
-  const auto prepare = [](Volume& volume) {
-    ASSERT_TRUE(volume.Truncate(kChunks * kChunkSize).ok());
-    ASSERT_TRUE(volume.Sync().ok());
-    FillFirstBlocks(volume, 1);
+  const auto prepare = [](TestMachine& machine) {
+    const auto volume = machine.Find("v");
+    ASSERT_TRUE(volume->Truncate(kChunks * kChunkSize).ok());
+    ASSERT_TRUE(volume->Sync().ok());
+    FillFirstBlocks(*volume, 1);
   };
   EXPECT_GT(CutAtEach(prepare, {0, 1}), 0u);
 }
 
 TEST_F(SyncInPartsTest, NothingShowsOfAVolumeThatHasGrownUntilItsSizeIsDurable) {
-  CutAtEach([](Volume& volume) { FillFirstBlocks(volume, 1); }, {1});
+  CutAtEach([](TestMachine& machine) { FillFirstBlocks(*machine.Find("v"), 1); }, {1});
 }
 
 // Versions of an epoch that the branch's record does not know would be nobody's.
 TEST_F(SyncInPartsTest, NewerEpochsAreEnteredWithTheRecordThatBeginsThem) {
-  const auto prepare = [](Volume& volume) {
-    FillFirstBlocks(volume, 1);
-    auto& disk = dynamic_cast<DiskVolume&>(volume);
-    {
-      GateClosure closure(disk.gate());
-      ASSERT_TRUE(disk.Cut().ok());
-    }
-    FillFirstBlocks(volume, 2);
+  const auto prepare = [](TestMachine& machine) {
+    const auto volume = machine.Find("v");
+    FillFirstBlocks(*volume, 1);
+    Cut(*volume);
+    FillFirstBlocks(*volume, 2);
   };
   CutAtEach(prepare, {0, 1, 2});
+}
+
+// The sync of a new server begins with the files of the last one: there is time for a cut.
+TEST_F(SyncInPartsTest, AnEpochThatBeginsMeanwhileIsForTheNextSync) {
+  const auto prepare = [](TestMachine& machine) {
+    ASSERT_TRUE(machine.Find("v")->Truncate(kChunks * kChunkSize).ok());
+    ASSERT_EQ(WriteCode(*machine.Find("v"), 0, kBlockSize, 1), Code::kOk);
+    ASSERT_TRUE(machine.Find("v")->Sync().ok());
+    machine.LoseServer();
+    machine.Mount();
+    const auto volume = machine.Find("v");
+    FillFirstBlocks(*volume, 2);
+    machine.env().SetHook([weak = std::weak_ptr(volume), done = std::make_shared<bool>()](
+                              Op op, const std::string& path) {
+      if (*done || op != Op::kSync || path.find("/extents/") == std::string::npos) return;
+      *done = true;
+      Cut(*weak.lock());
+      ASSERT_EQ(WriteCode(*weak.lock(), 0, kBlockSize, 2), Code::kOk);
+    });
+  };
+  CutAtEach(prepare, {0, 1, 2});
+}
+
+TEST_F(SyncInPartsTest, AnExceptionLosesNoSize) {
+  TestMachine machine;
+  machine.Mount();
+  machine.Create("v");
+  ASSERT_EQ(WriteCode(*machine.Find("v"), 0, kBlockSize, 1), Code::kOk);
+  Cut(*machine.Find("v"));
+  ASSERT_EQ(WriteCode(*machine.Find("v"), 0, kBlockSize, 2), Code::kOk);
+  ASSERT_TRUE(machine.Find("v")->Sync().ok());
+  machine.LoseServer();
+  machine.Mount();
+  ASSERT_EQ(WriteCode(*machine.Find("v"), kChunkSize, kBlockSize, 3), Code::kOk);
+  bool thrown = false;
+  machine.env().SetHook([&](Op op, const std::string& path) {
+    if (thrown || op != Op::kOpen || path.find("/extents/") == std::string::npos) return;
+    thrown = true;
+    throw std::bad_alloc();
+  });
+  EXPECT_THROW((void)machine.Find("v")->Sync(), std::bad_alloc);
+  machine.env().SetHook(nullptr);
+  EXPECT_TRUE(machine.Find("v")->Sync().ok());
+  machine.LosePower(1);
+  machine.Mount();
+  EXPECT_EQ(machine.Find("v")->size(), kChunkSize + kBlockSize);
+  EXPECT_TRUE(Holds(*machine.Find("v"), kChunkSize, kBlockSize, 3));
 }
 
 }  // namespace
