@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writers with rising counters over several volumes: in every snapshot the counters form a prefix.
 
-argv: BIN [SECONDS] (default 8).
+argv: BIN [SECONDS] (default 8): rounds of up to 60 snapshots, each on a new mount, until they are
+over.
 """
 import mmap
 import os
@@ -18,6 +19,8 @@ from checks import check, check_equal
 BLOCK = 4096
 VOLUMES = 4
 SLOTS = 200  # of a writer in each volume
+ROUND_SECONDS = 8
+ROUND_SNAPSHOTS = 60
 
 
 class Writer(threading.Thread):
@@ -88,7 +91,7 @@ def check_prefix(folder, writer, most, what):
     return largest
 
 
-def prefixes_in_every_snapshot(bin_folder, seconds):
+def prefixes_in_every_snapshot(bin_folder, seed):
     writers = 4
     with cairn_mount.Mount(bin_folder) as mount:
         folder = mount.path("vm")
@@ -101,18 +104,15 @@ def prefixes_in_every_snapshot(bin_folder, seconds):
             thread.start()
         taken = []
         floors = {}
-        end = time.monotonic() + seconds
-        rng = random.Random(8)
-        # A turn checks and deletes an old one now and then, so that deletion runs beside the cuts.
-        while time.monotonic() < end or len(taken) < 10:
+        end = time.monotonic() + ROUND_SECONDS
+        rng = random.Random(seed)
+        while len(taken) < 10 or (time.monotonic() < end and len(taken) < ROUND_SNAPSHOTS):
             name = f"s{len(taken)}"
             before = [thread.number for thread in threads]
             tools.create(folder, name)
             after = [thread.number + 1 for thread in threads]
             taken.append(name)
             floors[name] = (before, after)
-            if len(taken) > 60:
-                break
             if rng.random() < 0.1:
                 time.sleep(0.05)
         for thread in threads:
@@ -166,9 +166,13 @@ def the_check_itself_can_fail(_bin_folder):
 
 
 if __name__ == "__main__":
-    SECONDS = float(sys.argv.pop(2)) if len(sys.argv) > 2 else 8
+    SECONDS = float(sys.argv.pop(2)) if len(sys.argv) > 2 else ROUND_SECONDS
 
     def causal(bin_folder):
-        prefixes_in_every_snapshot(bin_folder, SECONDS)
+        end = time.monotonic() + SECONDS
+        seed = 0
+        while seed == 0 or time.monotonic() < end:
+            seed += 1
+            prefixes_in_every_snapshot(bin_folder, seed)
 
     cairn_mount.main(the_check_itself_can_fail, causal)
