@@ -45,7 +45,7 @@ uint64_t CountHolding(Volume& volume, unsigned stamp, const std::vector<unsigned
   return count;
 }
 
-void Cut(Volume& volume) {
+void Cut(Volume& volume) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   auto& disk = dynamic_cast<DiskVolume&>(volume);
   GateClosure closure(disk.gate());
   ASSERT_TRUE(disk.Cut().ok());
