@@ -240,10 +240,20 @@ int OpenFlags(OpenMode mode) {
   return O_RDONLY | O_CLOEXEC;
 }
 
+// Nobody asks when a store's file was read last: to keep that costs each read a look at the inode,
+// and the first one after a write a change of it. Only an owner may do without.
+int OpenWithoutAccessTime(const std::string& path, int flags) {
+  const auto open = [&](int more) {
+    return Retry([&] { return ::open(path.c_str(), flags | more, kFileMode); });
+  };
+  const int fd = open(O_NOATIME);
+  return fd >= 0 || errno != EPERM ? fd : open(0);
+}
+
 class PosixEnv final : public Env {
  public:
   Result<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode) override {
-    UniqueFd fd(Retry([&] { return ::open(path.c_str(), OpenFlags(mode), kFileMode); }));
+    UniqueFd fd(OpenWithoutAccessTime(path, OpenFlags(mode)));
     if (!fd.valid()) return Failed(errno, path, "open");
     // Linux opens a directory for reading without complaint; a File is a regular file.
     struct stat st {};

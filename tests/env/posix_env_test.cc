@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <thread>
 
 #include "src/base/unique_fd.h"
 #include "src/env/env.h"
@@ -79,6 +81,36 @@ TEST_F(PosixEnvTest, DescriptorsAreNotInheritedAndDoNotLeak) {
   for (const std::string& path : {Path("file"), Path("lock"), root_}) {
     EXPECT_TRUE(DescriptorsOf(path).empty()) << path;
   }
+}
+
+TEST_F(PosixEnvTest, ReadingDoesNotTouchTheAccessTime) {
+  const std::string path = Path("file");
+  MakeFile(*env_, path, "data");
+  // Older than the last change, so that every mount but one with `noatime` would renew it.
+  const timespec times[] = {{1, 0}, {0, UTIME_OMIT}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+  ASSERT_EQ(ReadText(*MustOpen(*env_, path), 0, 4), "data");
+  struct stat st {};
+  ASSERT_EQ(::stat(path.c_str(), &st), 0);
+  EXPECT_EQ(st.st_atim.tv_sec, 1);
+}
+
+TEST_F(PosixEnvTest, OpensWhatAnotherUserOwns) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can become another user";
+  const std::string path = Path("file");
+  MustOpen(*env_, path);
+  ASSERT_EQ(::chmod(path.c_str(), 0666), 0);
+  ASSERT_EQ(::chmod(root_.c_str(), 0755), 0);
+  Code read_only = Code::kInternal;
+  Code read_write = Code::kInternal;
+  // Of this thread alone; root's capabilities for files go with it.
+  std::thread([&] {
+    ::setfsuid(65534);
+    read_only = CodeOf(env_->Open(path, OpenMode::kReadOnly));
+    read_write = CodeOf(env_->Open(path, OpenMode::kReadWrite));
+  }).join();
+  EXPECT_EQ(read_only, Code::kOk);
+  EXPECT_EQ(read_write, Code::kOk);
 }
 
 TEST_F(PosixEnvTest, OpensRegularFilesOnly) {
