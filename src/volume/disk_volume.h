@@ -250,7 +250,8 @@ class DiskVolume final : public Volume {
                     std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
   Status VerifyBlock(const RegionSums& region, ExtentFile& file, const ChunkRange& range,
                      const ChunkSums& sums, std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
-  Result<ChunkSums> FindSums(const RegionSums& region, ChunkIndex chunk);
+  // Of the blocks `wanted`.
+  Result<ChunkSums> FindSums(const RegionSums& region, ChunkIndex chunk, BlockMask wanted);
   // Before the head loses everything from chunk `first` on. REQUIRES: nobody else is inside.
   Status UnsealFrom(ChunkIndex first) CAIRN_REQUIRES_SHARED(gate_);
 

@@ -1,6 +1,7 @@
 #include "src/volume/sum_cache.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace cairn {
 
@@ -23,7 +24,7 @@ size_t SumCache::SetOf(const Shard& shard, uint64_t hash) {
   return (hash / kShards) % (shard.slots.size() / kWays) * kWays;
 }
 
-bool SumCache::Find(uint64_t generation, ChunkIndex chunk, ChunkSums& sums) {
+bool SumCache::Find(uint64_t generation, ChunkIndex chunk, BlockMask wanted, ChunkSums& sums) {
   const uint64_t hash = HashOf(generation, chunk);
   Shard& shard = shards_[hash % kShards];
   MutexLock lock(shard.mu);
@@ -31,7 +32,12 @@ bool SumCache::Find(uint64_t generation, ChunkIndex chunk, ChunkSums& sums) {
   for (size_t i = set; i < set + kWays; ++i) {
     const Slot& slot = shard.slots[i];
     if (slot.generation != generation || slot.chunk != chunk) continue;
-    sums = *slot.sums;
+    sums.mask = slot.sums->mask;
+    sums.zero = slot.sums->zero;
+    for (; wanted != 0; wanted &= wanted - 1) {
+      const auto block = static_cast<size_t>(std::countr_zero(wanted));
+      sums.crc[block] = slot.sums->crc[block];
+    }
     return true;
   }
   return false;

@@ -20,8 +20,9 @@ class SumCache {
  public:
   explicit SumCache(uint64_t limit_bytes);
 
-  // Copies the record of `chunk` to `sums`; false when it is not here.
-  bool Find(uint64_t generation, ChunkIndex chunk, ChunkSums& sums);
+  // Copies what the record of `chunk` says of the blocks `wanted`, which most often is one, to
+  // `sums`: its masks, and the checksums of these alone. False when it is not here.
+  bool Find(uint64_t generation, ChunkIndex chunk, BlockMask wanted, ChunkSums& sums);
   void Put(uint64_t generation, ChunkIndex chunk, const ChunkSums& sums);
 
  private:

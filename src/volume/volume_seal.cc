@@ -64,10 +64,11 @@ Status DiskVolume::OpenRegionLocked(RegionSeal& seal) {
   return Status::Ok();
 }
 
-Result<ChunkSums> DiskVolume::FindSums(const RegionSums& region, ChunkIndex chunk) {
+Result<ChunkSums> DiskVolume::FindSums(const RegionSums& region, ChunkIndex chunk,
+                                       BlockMask wanted) {
   const uint64_t generation = region.generation();
   ChunkSums sums;
-  if (context_.seals->sums().Find(generation, chunk, sums)) return sums;
+  if (context_.seals->sums().Find(generation, chunk, wanted, sums)) return sums;
   CAIRN_ASSIGN_OR_RETURN(sums, context_.store->index().GetSums(region.branch, region.epoch, chunk));
   context_.seals->sums().Put(generation, chunk, sums);
   return sums;
@@ -81,7 +82,7 @@ Status DiskVolume::VerifyRead(const RegionSums& region, ExtentFile& file, uint64
     at += range.length();
     const BlockMask trusted = region.Trusted(range.chunk) & range.touched();
     if (trusted == 0) continue;
-    CAIRN_ASSIGN_OR_RETURN(const ChunkSums sums, FindSums(region, range.chunk));
+    CAIRN_ASSIGN_OR_RETURN(const ChunkSums sums, FindSums(region, range.chunk, trusted));
     for (BlockMask rest = trusted & sums.mask; rest != 0; rest &= rest - 1) {
       const auto block = static_cast<uint64_t>(std::countr_zero(rest));
       const uint64_t begin = std::max(range.begin, block * kBlockSize);
