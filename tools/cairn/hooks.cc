@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <vector>
@@ -19,7 +20,8 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kGrace{2000};  // between SIGTERM and SIGKILL
+constexpr std::chrono::milliseconds kGrace{2000};  // for each of SIGTERM and SIGKILL to work
+constexpr std::chrono::milliseconds kNap{5};       // between two looks, where nobody wakes us
 constexpr int kNotRun = 127;
 
 std::vector<std::string> Environment(const std::map<std::string, std::string>& variables) {
@@ -63,18 +65,46 @@ int Spawn(const std::string& command, const std::map<std::string, std::string>& 
   return error;
 }
 
-// Whether the process ended in time.
-bool AwaitEnd(int pidfd, std::chrono::milliseconds limit) {
-  const auto deadline = SteadyClock::now() + limit;
-  for (;;) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - SteadyClock::now() + std::chrono::microseconds(999));
-    pollfd waiting{pidfd, POLLIN, 0};
-    const int found = ::poll(&waiting, 1, left.count() > 0 ? static_cast<int>(left.count()) : 0);
-    if (found > 0) return true;
-    if (found == 0) return false;
+// A child that runs.
+class Child {
+ public:
+  // Without a pidfd (a filter of system calls may forbid them) its end is seen a nap later.
+  explicit Child(pid_t pid)
+      : pid_(pid), pidfd_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {}
+
+  // Whether it ended within `limit`.
+  bool AwaitEnd(std::chrono::milliseconds limit) {
+    const auto deadline = SteadyClock::now() + limit;
+    while (!HasEnded()) {
+      auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+          deadline - SteadyClock::now() + std::chrono::microseconds(999));
+      if (left.count() <= 0) return false;
+      if (!pidfd_.valid()) left = std::min(left, kNap);
+      // One that is negative is passed over.
+      pollfd waiting{pidfd_.get(), POLLIN, 0};
+      static_cast<void>(::poll(&waiting, 1, static_cast<int>(left.count())));
+    }
+    return true;
   }
-}
+  void SignalGroup(int signal) { ::kill(-pid_, signal); }
+  // As waitpid gives it. REQUIRES: it has ended.
+  int TakeStatus() {
+    int status = 0;
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) continue;
+    return status;
+  }
+
+ private:
+  // Leaves it to TakeStatus, so that the number of its group stays its own.
+  bool HasEnded() const {
+    siginfo_t info{};
+    const int error = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
+    return error == 0 && info.si_pid == pid_;
+  }
+
+  const pid_t pid_;
+  const UniqueFd pidfd_;
+};
 
 }  // namespace
 
@@ -98,18 +128,23 @@ HookResult RunHook(const std::string& command, std::chrono::milliseconds limit,
     result.exit_code = kNotRun;
     return result;
   }
-  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (pidfd.valid() && !AwaitEnd(pidfd.get(), limit)) {
+  Child child(pid);
+  bool ended = child.AwaitEnd(limit);
+  if (!ended) {
     result.timed_out = true;
-    ::kill(-pid, SIGTERM);
-    if (!AwaitEnd(pidfd.get(), kGrace)) ::kill(-pid, SIGKILL);
+    child.SignalGroup(SIGTERM);
+    ended = child.AwaitEnd(kGrace);
+    // What the shell left behind in its group has had its time, too.
+    child.SignalGroup(SIGKILL);
+    // One that sleeps in the kernel, say at a filesystem that it froze itself, does not end.
+    if (!ended) ended = child.AwaitEnd(kGrace);
   }
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  if (ended) {
+    const int status = child.TakeStatus();
+    result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  } else {
+    result.exit_code = 128 + SIGKILL;
   }
-  // What the shell left behind in its group has had its time, too.
-  if (result.timed_out) ::kill(-pid, SIGKILL);
-  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   result.seconds = std::chrono::duration<double>(SteadyClock::now() - begin).count();
   return result;
 }
