@@ -108,6 +108,11 @@ Status MemoryFile::Allocate(uint64_t offset, uint64_t length) {
   return env_.faults_.Finish(allocated ? Status::Ok() : Failed(ENOSPC, "allocate"), path_);
 }
 
+void MemoryFile::StartWriteback(uint64_t offset, uint64_t length) {
+  MutexLock lock(env_.mu_);
+  env_.hints_.push_back({path_, offset, length});
+}
+
 Status MemoryFile::Sync() {
   env_.RunHook(Op::kSync, path_);
   MutexLock lock(env_.mu_);

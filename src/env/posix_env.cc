@@ -132,6 +132,13 @@ class PosixFile final : public File {
                  "fallocate");
   }
 
+  void StartWriteback(uint64_t offset, uint64_t length) override {
+    if (offset > kMaxOffset || length > kMaxOffset - offset || IsInMemory()) return;
+    AboutToBlock();
+    static_cast<void>(::sync_file_range(fd_.get(), static_cast<off_t>(offset),
+                                        static_cast<off_t>(length), SYNC_FILE_RANGE_WRITE));
+  }
+
   // fdatasync also makes the size and the block map durable: all that reading back needs.
   Status Sync() override {
     AboutToBlock();
@@ -173,9 +180,15 @@ class PosixFile final : public File {
     return done;
   }
 
-  bool IsInMemory() const {
-    struct statfs info {};
-    return ::fstatfs(fd_.get(), &info) == 0 && info.f_type == TMPFS_MAGIC;
+  bool IsInMemory() {
+    OnTmpfs known = on_tmpfs_.load(std::memory_order_relaxed);
+    if (known == OnTmpfs::kUnknown) {
+      struct statfs info {};
+      const bool yes = ::fstatfs(fd_.get(), &info) == 0 && info.f_type == TMPFS_MAGIC;
+      known = yes ? OnTmpfs::kYes : OnTmpfs::kNo;
+      on_tmpfs_.store(known, std::memory_order_relaxed);
+    }
+    return known == OnTmpfs::kYes;
   }
 
   Status Check(int result, const char* call) const {
@@ -214,6 +227,8 @@ class PosixFile final : public File {
   const std::string path_;
   const UniqueFd fd_;
   std::atomic<ReadWaits> read_waits_{ReadWaits::kFilesystemTells};
+  enum class OnTmpfs : uint8_t { kUnknown, kYes, kNo };
+  std::atomic<OnTmpfs> on_tmpfs_{OnTmpfs::kUnknown};
 };
 
 // The lock belongs to the open file description: closing the descriptor releases it.

@@ -71,6 +71,10 @@ class DiskVolume final : public Volume {
   // Writes out times that changed since the record was last written, if any.
   Status SyncTimes();
   Result<uint64_t> AllocatedBytes() { return extents_.AllocatedBytes(); }
+  // ExtentFile::StartWriteback of what a sync would make durable.
+  void StartWriteback() {
+    if (!read_only_) extents_.StartWriteback();
+  }
   // Whether something would be lost if the machine stopped now; whether the journal speaks of it.
   bool NeedsSync();
   bool HasPendingIndex();

@@ -163,6 +163,15 @@ Status ExtentSet::SyncPast() {
   return Status::Ok();
 }
 
+void ExtentSet::StartWriteback() {
+  Files files;
+  {
+    MutexLock lock(mu_);
+    files = open_;
+  }
+  for (const auto& [id, file] : files) file->StartWriteback();
+}
+
 Result<ExtentSet::Synced> ExtentSet::Sync(Epoch newest, IndexBatch& batch) {
   if (store_.has_unsynced_past()) CAIRN_RETURN_IF_ERROR(SyncPast());
   Files files;

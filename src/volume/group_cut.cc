@@ -34,7 +34,9 @@ Status GroupCut::Load(std::vector<InodeId> volumes) {
   }
   return ForEachVolume([](DiskVolume& volume) {
     volume.PrepareCut();
-    return volume.NeedsSync() ? volume.Sync() : Status::Ok();
+    if (!volume.NeedsSync()) return Status::Ok();
+    volume.StartWriteback();
+    return volume.Sync();
   });
 }
 
@@ -89,6 +91,7 @@ void GroupCut::Open() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
 
 Status GroupCut::MakeDurable() {
   return ForEachVolume([](DiskVolume& volume) {
+    volume.StartWriteback();
     CAIRN_RETURN_IF_ERROR(volume.Sync());
     // A sync of one that was removed meanwhile does nothing.
     return volume.Health();

@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kTickInterval{200};
 constexpr int kFlushAtFillPercent = 50;
+// While a flush runs: from here on writers may soon have to wait for it.
+constexpr int kHurryAtFillPercent = 50;
 constexpr size_t kDeletesPerBatch = 4096;
 
 }  // namespace
@@ -161,6 +163,7 @@ Status Maintenance::FlushLocked() {
   Status first_failure;
   for (const auto& volume : table_.All()) {
     if (!volume->HasPendingIndex()) continue;
+    if (context_.journal->FillPercent() < kHurryAtFillPercent) volume->StartWriteback();
     const Status status = volume->Sync();
     if (!status.ok() && first_failure.ok()) first_failure = status;
   }

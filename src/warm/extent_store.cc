@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "src/base/give_way.h"
 #include "src/warm/geometry.h"
 
 namespace cairn {
@@ -79,6 +80,13 @@ Status ExtentFile::Allocate(uint64_t offset, uint64_t length) {
   Status status = file_->Allocate(offset, length);
   dirty_.store(true, std::memory_order_release);
   return status;
+}
+
+void ExtentFile::StartWriteback() {
+  written_.TakeEach([&](uint64_t chunk) {
+    file_->StartWriteback(chunk * kChunkSize, kChunkSize);
+    GiveWay();
+  });
 }
 
 Status ExtentFile::Sync() {

@@ -22,6 +22,7 @@
 #include "src/base/result.h"
 #include "src/env/env.h"
 #include "src/warm/records.h"
+#include "src/warm/written_chunks.h"
 
 namespace cairn {
 
@@ -54,6 +55,7 @@ class ExtentFile {
   Status WriteAt(uint64_t offset, std::span<const std::byte> data) {
     Status status = file_->WriteAt(offset, data);
     // Also after an error: a prefix may have been written.
+    written_.Add(offset, data.size());
     if (!dirty_.load(std::memory_order_relaxed)) dirty_.store(true, std::memory_order_release);
     return status;
   }
@@ -66,6 +68,11 @@ class ExtentFile {
   Status Allocate(uint64_t offset, uint64_t length);
   // Only grows. What it was before a Sync is durable after it.
   uint64_t size() const { return size_.load(std::memory_order_acquire); }
+  // Hands what was written since the last call to the device, a chunk at a time, and gives way in
+  // between: for who is about to sync much and in no hurry. In one go a sync of much takes a core
+  // for many milliseconds (ext4 finds a place for each page, some 5 us), and writers stand behind
+  // it. Makes nothing durable; what goes wrong the sync tells.
+  void StartWriteback();
   // Makes durable what was written, punched or grown before the call, and the file's name. Costs
   // nothing when there is nothing. After a failure every later call fails too.
   Status Sync();
@@ -92,6 +99,7 @@ class ExtentFile {
   const std::unique_ptr<File> file_;
 
   std::atomic<bool> dirty_{false};
+  WrittenChunks written_;  // since the last StartWriteback; a sync does not look at them
   std::atomic<bool> may_hold_leftovers_;
   std::atomic<uint64_t> size_;
 

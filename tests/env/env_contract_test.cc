@@ -139,6 +139,20 @@ TEST_P(EnvContractTest, TruncateShrinksAndGrowsWithZeros) {
   EXPECT_EQ(file->Info()->allocated_bytes, 0u);
 }
 
+TEST_P(EnvContractTest, ToStartWritebackChangesNothing) {
+  const auto file = MakeFile(*env_, Path("file"), std::string(10000, 'x'));
+  file->StartWriteback(0, 10000);
+  file->StartWriteback(4096, 1);
+  file->StartWriteback(1 << 20, 4096);
+  file->StartWriteback(~uint64_t{0}, 4096);
+  file->StartWriteback(4096, ~uint64_t{0});
+  EXPECT_EQ(file->Info()->size, 10000u);
+  EXPECT_EQ(ReadText(*file, 0, 20000), std::string(10000, 'x'));
+  EXPECT_EQ(CodeOf(WriteText(*file, 5000, "y")), Code::kOk);
+  EXPECT_EQ(CodeOf(file->Sync()), Code::kOk);
+  EXPECT_EQ(ReadText(*file, 4999, 3), "xyx");
+}
+
 TEST_P(EnvContractTest, SparseFileIsCheap) {
   const auto file = MustOpen(*env_, Path("file"));
   const uint64_t far = FarAway();

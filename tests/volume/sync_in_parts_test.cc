@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "src/volume/disk_volume.h"
+#include "tests/volume/snapshot_test_util.h"
 #include "tests/volume/volume_test_util.h"
 
 namespace cairn {
@@ -115,6 +116,28 @@ TEST_F(SyncInPartsTest, MuchMoreIsEnteredInHardlyMoreBatches) {
   const uint64_t batches = CountBatches(20 * kChunks);
   EXPECT_GE(batches, 16u);
   EXPECT_LE(batches, 18u);
+}
+
+// Whose sync is in no hurry hands the bytes to the device in parts first. Who asked for a sync
+// waits for it.
+TEST_F(SyncInPartsTest, BytesAreHandedOverInPartsForSnapshotsAndFlushesAlone) {
+  constexpr uint64_t kFew = 20;
+  TestMachine machine(kMuchPending);
+  machine.Mount();
+  const auto volume = machine.Create("v");
+  ASSERT_TRUE(volume->Truncate(kFew * kChunkSize).ok());
+  const auto hints_of = [&](const std::function<Status()>& act) {
+    machine.env().TakeWritebackHints();
+    EXPECT_TRUE(act().ok());
+    return machine.env().TakeWritebackHints().size();
+  };
+  FillFirstBlocks(*volume, 1, kFew);
+  EXPECT_EQ(hints_of([&] { return volume->Sync(); }), 0u);
+  EXPECT_EQ(hints_of([&] { return machine.filesystem().SyncAll(); }), 0u);
+  FillFirstBlocks(*volume, 2, kFew);
+  EXPECT_EQ(hints_of([&] { return TrySnapshot(machine.filesystem(), "s", {"v"}).status(); }), kFew);
+  FillFirstBlocks(*volume, 3, kFew);
+  EXPECT_EQ(hints_of([&] { return machine.filesystem().SyncAll(); }), kFew);
 }
 
 TEST_F(SyncInPartsTest, WhatIsDurableInAPowerCutIsSound) {

@@ -34,6 +34,17 @@ class ExtentStoreTest : public ::testing::Test {
     CAIRN_RETURN_IF_ERROR(file.EnsureSize(offset + text.size()));
     return file.WriteAt(offset, std::as_bytes(std::span(text)));
   }
+  // The first chunk and the number of them, of each hint.
+  std::vector<std::pair<uint64_t, uint64_t>> TakeHints() {
+    std::vector<std::pair<uint64_t, uint64_t>> hints;
+    for (const auto& [path, offset, length] : env_.TakeWritebackHints()) {
+      EXPECT_EQ(path, kPath);
+      EXPECT_EQ(offset % kChunkSize, 0u);
+      EXPECT_EQ(length % kChunkSize, 0u);
+      hints.emplace_back(offset / kChunkSize, length / kChunkSize);
+    }
+    return hints;
+  }
   static Result<std::string> Read(ExtentFile& file, uint64_t offset, size_t size) {
     std::string text(size, '?');
     CAIRN_RETURN_IF_ERROR(file.ReadAt(offset, std::as_writable_bytes(std::span(text))));
@@ -63,6 +74,28 @@ TEST_F(ExtentStoreTest, AFileShorterThanTheIndexKnowsIsCorruptAndNamed) {
   EXPECT_NE(shorter.status().context().find(kPath), std::string::npos);
   EXPECT_EQ(CodeOf(store_->Open(kId, Mode::kCreate, 5001)), Code::kCorrupt);
   EXPECT_TRUE(store_->Open(kId, Mode::kMustExist, 5000).ok());
+}
+
+TEST_F(ExtentStoreTest, WritebackStartsChunkByChunkWhereThereWereWrites) {
+  using Hints = std::vector<std::pair<uint64_t, uint64_t>>;
+  auto file = MustOpenExtent(kId);
+  file->StartWriteback();
+  EXPECT_EQ(TakeHints(), Hints{});
+  ASSERT_TRUE(Write(*file, 200 * kChunkSize, "text").ok());
+  ASSERT_TRUE(Write(*file, 3 * kChunkSize + 4096, "text").ok());
+  ASSERT_TRUE(Write(*file, 3 * kChunkSize, "text").ok());
+  ASSERT_TRUE(Write(*file, 65 * kChunkSize - 2, "across").ok());
+  ASSERT_TRUE(Write(*file, kSegmentSize - 4, "last").ok());
+  // A sync knows nothing of it.
+  ASSERT_TRUE(file->Sync().ok());
+  file->StartWriteback();
+  EXPECT_EQ(TakeHints(),
+            (Hints{{3, 1}, {64, 1}, {65, 1}, {200, 1}, {kSegmentSize / kChunkSize - 1, 1}}));
+  file->StartWriteback();
+  EXPECT_EQ(TakeHints(), Hints{});
+  ASSERT_TRUE(Write(*file, 3 * kChunkSize, "again").ok());
+  file->StartWriteback();
+  EXPECT_EQ(TakeHints(), (Hints{{3, 1}}));
 }
 
 TEST_F(ExtentStoreTest, ReadsBehindTheEndAreCorruptAndNeverZeros) {
