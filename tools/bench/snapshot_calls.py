@@ -46,15 +46,6 @@ def clone(source, target):
     call(source, "clone", struct.pack("Q", parent) + name.ljust(256, b"\0"))
 
 
-def append_and_fsync(path, size):
-    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(fd, os.urandom(size))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def held_bytes(folder):
     total = 0
     for where, _, files in os.walk(folder):

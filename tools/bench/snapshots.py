@@ -66,7 +66,7 @@ class Bench:
             with self.cairn(backing) as cairn:
                 paths = make_group(cairn, members, size)
                 folder = os.path.dirname(paths[0])
-                calm, busy, held, at_cut, at_no_cut, at_fsync = [], [], [], [], [], []
+                calm, busy, held, at_cut, at_no_cut = [], [], [], [], []
                 for turn in range(2 if self.quick else 5):
                     calm.append(calls.Writers(paths, size, 3).result())
                     writers = calls.Writers(paths, size, 3)
@@ -81,20 +81,9 @@ class Bench:
                         start = min(when for _, when in calm[-1]["slowest"]) + 0.3 * len(at_cut)
                         at_no_cut.append(calls.worst_within(calm[-1]["slowest"], start,
                                                             start + end - begin))
-                    at_fsync += self.worst_at_fsyncs(cairn, paths, size)
-                self.note_hold(backing, members, goal_ms, calm, busy, held, at_cut, at_no_cut,
-                               at_fsync)
+                self.note_hold(backing, members, goal_ms, calm, busy, held, at_cut, at_no_cut)
 
-    def worst_at_fsyncs(self, cairn, paths, size):
-        """The same for a file beside the store that is appended to and fsynced."""
-        writers = calls.Writers(paths, size, 3)
-        repeater = calls.Repeater(
-            lambda _: calls.append_and_fsync(os.path.join(cairn.folder, "other"), 4 * MIB), 0.3)
-        repeater.start()
-        slowest = writers.result()["slowest"]
-        return [calls.worst_within(slowest, begin, end) for _, begin, end in repeater.finish()]
-
-    def note_hold(self, backing, members, goal_ms, calm, busy, held, at_cut, at_no_cut, at_fsync):
+    def note_hold(self, backing, members, goal_ms, calm, busy, held, at_cut, at_no_cut):
         median = statistics.median
         own = median(each["p999"] for each in calm)
         self.note(
@@ -102,8 +91,7 @@ class Bench:
             f"I/O held {ms(median(held))} (worst {ms(max(held))}); the longest write while a "
             f"snapshot was taken: {ms(median(at_cut))} (median of the snapshots), "
             f"{ms(max(at_cut))} (worst); in as long stretches without one {ms(median(at_no_cut))} "
-            f"and {ms(max(at_no_cut))}; while another file of that filesystem was fsynced "
-            f"{ms(median(at_fsync))} and {ms(max(at_fsync))}; writers' p99.9 {ms(own)}, worst "
+            f"and {ms(max(at_no_cut))}; writers' p99.9 {ms(own)}, worst "
             f"{ms(max(e['max'] for e in calm))} without, "
             f"{ms(median(e['p999'] for e in busy))} and {ms(max(e['max'] for e in busy))} with",
             f"worst at most {goal_ms} ms above p99.9 without",
