@@ -61,8 +61,9 @@ class File {
   // Reserves blocks for [offset, offset+length), extending the size. kNoSpace or kUnsupported.
   virtual Status Allocate(uint64_t offset, uint64_t length) = 0;
   // Begins to write [offset, offset+length) to the device, so that a Sync that follows has less to
-  // do. A hint: nothing is durable by it, and what goes wrong the Sync tells.
-  virtual void StartWriteback(uint64_t offset, uint64_t length) = 0;
+  // do. Nothing is durable by it. A failure counts as one of a Sync: the next one may know nothing
+  // of it, and what was to be written may be lost.
+  virtual Status StartWriteback(uint64_t offset, uint64_t length) = 0;
   // Returns when all that was written, punched or truncated before the call is durable.
   virtual Status Sync() = 0;
   virtual Result<FileInfo> Info() = 0;

@@ -21,6 +21,7 @@ enum class Op : uint8_t {
   kTruncate,   // File::Truncate
   kPunch,      // File::PunchHole
   kAllocate,   // File::Allocate
+  kWriteback,  // File::StartWriteback
   kSync,       // File::Sync
   kQuery,      // File::Info, SeekData, SeekHole; Env::Info, List, Space
   kOpen,       // Env::Open
@@ -30,7 +31,7 @@ enum class Op : uint8_t {
   kSyncDir,    // Env::SyncDir
   kLock,       // Env::Lock
 };
-inline constexpr size_t kOpCount = 13;
+inline constexpr size_t kOpCount = static_cast<size_t>(Op::kLock) + 1;
 
 class OpSet {
  public:

@@ -295,11 +295,6 @@ Result<std::string> MemoryEnv::DurableBytes(const std::string& path) const {
   return inode->pages.DurableBytes();
 }
 
-std::vector<MemoryEnv::WritebackHint> MemoryEnv::TakeWritebackHints() {
-  MutexLock lock(mu_);
-  return std::exchange(hints_, {});
-}
-
 std::vector<std::string> MemoryEnv::AllFiles() const {
   MutexLock lock(mu_);
   std::vector<std::string> paths;

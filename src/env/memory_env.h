@@ -87,14 +87,6 @@ class MemoryEnv final : public Env {
   Result<std::string> DurableBytes(const std::string& path) const;
   // All files that there are, with full paths, sorted by directory. No faults, no counts.
   std::vector<std::string> AllFiles() const;
-  // What StartWriteback was called with since the last time. Such a call has no effect, nor can it
-  // fail.
-  struct WritebackHint {
-    std::string path;
-    uint64_t offset;
-    uint64_t length;
-  };
-  std::vector<WritebackHint> TakeWritebackHints();
 
  private:
   friend class MemoryFile;
@@ -121,7 +113,6 @@ class MemoryEnv final : public Env {
   // Handles and locks of an earlier life are dead.
   uint64_t life_ CAIRN_GUARDED_BY(mu_) = 0;
   bool tear_sectors_ CAIRN_GUARDED_BY(mu_) = false;
-  std::vector<WritebackHint> hints_ CAIRN_GUARDED_BY(mu_);
 };
 
 }  // namespace cairn

@@ -108,9 +108,16 @@ Status MemoryFile::Allocate(uint64_t offset, uint64_t length) {
   return env_.faults_.Finish(allocated ? Status::Ok() : Failed(ENOSPC, "allocate"), path_);
 }
 
-void MemoryFile::StartWriteback(uint64_t offset, uint64_t length) {
+// The power cut decides about pages that are on their way.
+Status MemoryFile::StartWriteback(uint64_t, uint64_t) {
+  env_.RunHook(Op::kWriteback, path_);
   MutexLock lock(env_.mu_);
-  env_.hints_.push_back({path_, offset, length});
+  Status admitted = Begin(Op::kWriteback).status;
+  if (!admitted.ok()) {
+    if (life_ == env_.life_ && env_.faults_.power_on()) inode_->pages.FailSync();
+    return admitted;
+  }
+  return env_.faults_.Finish(Status::Ok(), path_);
 }
 
 Status MemoryFile::Sync() {

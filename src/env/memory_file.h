@@ -21,7 +21,7 @@ class MemoryFile final : public File {
   Status Truncate(uint64_t size) override;
   Status PunchHole(uint64_t offset, uint64_t length) override;
   Status Allocate(uint64_t offset, uint64_t length) override;
-  void StartWriteback(uint64_t offset, uint64_t length) override;
+  Status StartWriteback(uint64_t offset, uint64_t length) override;
   Status Sync() override;
   Result<FileInfo> Info() override;
   Result<uint64_t> SeekData(uint64_t offset) override;

@@ -132,11 +132,13 @@ class PosixFile final : public File {
                  "fallocate");
   }
 
-  void StartWriteback(uint64_t offset, uint64_t length) override {
-    if (offset > kMaxOffset || length > kMaxOffset - offset || IsInMemory()) return;
+  Status StartWriteback(uint64_t offset, uint64_t length) override {
+    if (length == 0 || offset > kMaxOffset || length > kMaxOffset - offset) return Status::Ok();
     AboutToBlock();
-    static_cast<void>(::sync_file_range(fd_.get(), static_cast<off_t>(offset),
-                                        static_cast<off_t>(length), SYNC_FILE_RANGE_WRITE));
+    const int result = ::sync_file_range(fd_.get(), static_cast<off_t>(offset),
+                                         static_cast<off_t>(length), SYNC_FILE_RANGE_WRITE);
+    if (result == 0 || LeavesItToSync(errno)) return Status::Ok();
+    return Failed(errno, path_, "sync_file_range");
   }
 
   // fdatasync also makes the size and the block map durable: all that reading back needs.
@@ -180,15 +182,18 @@ class PosixFile final : public File {
     return done;
   }
 
-  bool IsInMemory() {
-    OnTmpfs known = on_tmpfs_.load(std::memory_order_relaxed);
-    if (known == OnTmpfs::kUnknown) {
-      struct statfs info {};
-      const bool yes = ::fstatfs(fd_.get(), &info) == 0 && info.f_type == TMPFS_MAGIC;
-      known = yes ? OnTmpfs::kYes : OnTmpfs::kNo;
-      on_tmpfs_.store(known, std::memory_order_relaxed);
-    }
-    return known == OnTmpfs::kYes;
+  bool IsInMemory() const {
+    struct statfs info {};
+    return ::fstatfs(fd_.get(), &info) == 0 && info.f_type == TMPFS_MAGIC;
+  }
+
+  // Errors of a call that began nothing: it cannot, may not, or has no memory for it now. Others
+  // come from the writing itself. ext4 then drops pages for which it finds no place, and tells
+  // nobody else.
+  static bool LeavesItToSync(int error) {
+    static constexpr int kErrors[] = {ENOSYS, EINVAL, EPERM,  EACCES, EOPNOTSUPP,
+                                      ESPIPE, ENOMEM, EAGAIN, EINTR};
+    return std::ranges::find(kErrors, error) != std::end(kErrors);
   }
 
   Status Check(int result, const char* call) const {
@@ -227,8 +232,6 @@ class PosixFile final : public File {
   const std::string path_;
   const UniqueFd fd_;
   std::atomic<ReadWaits> read_waits_{ReadWaits::kFilesystemTells};
-  enum class OnTmpfs : uint8_t { kUnknown, kYes, kNo };
-  std::atomic<OnTmpfs> on_tmpfs_{OnTmpfs::kUnknown};
 };
 
 // The lock belongs to the open file description: closing the descriptor releases it.
@@ -255,26 +258,19 @@ int OpenFlags(OpenMode mode) {
   return O_RDONLY | O_CLOEXEC;
 }
 
-// Nobody asks when a store's file was read last: to keep that costs each read a look at the inode,
-// and the first one after a write a change of it. Only an owner may do without.
-int OpenWithoutAccessTime(const std::string& path, int flags) {
-  const auto open = [&](int more) {
-    return Retry([&] { return ::open(path.c_str(), flags | more, kFileMode); });
-  };
-  const int fd = open(O_NOATIME);
-  return fd >= 0 || errno != EPERM ? fd : open(0);
-}
-
 class PosixEnv final : public Env {
  public:
   Result<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode) override {
-    UniqueFd fd(OpenWithoutAccessTime(path, OpenFlags(mode)));
+    UniqueFd fd(Retry([&] { return ::open(path.c_str(), OpenFlags(mode), kFileMode); }));
     if (!fd.valid()) return Failed(errno, path, "open");
     // Linux opens a directory for reading without complaint; a File is a regular file.
     struct stat st {};
     if (::fstat(fd.get(), &st) != 0) return Failed(errno, path, "fstat");
     if (S_ISDIR(st.st_mode)) return Failed(EISDIR, path, "open");
     if (!S_ISREG(st.st_mode)) return Failed(EINVAL, path, "open: not a regular file");
+    // Nobody asks when a store's file was read last: to keep that costs each read a look at the
+    // inode, and the first one after a write a change of it. Only an owner may do without.
+    static_cast<void>(::fcntl(fd.get(), F_SETFL, O_NOATIME));
     return std::unique_ptr<File>(std::make_unique<PosixFile>(path, std::move(fd)));
   }
 

@@ -72,9 +72,7 @@ class DiskVolume final : public Volume {
   Status SyncTimes();
   Result<uint64_t> AllocatedBytes() { return extents_.AllocatedBytes(); }
   // ExtentFile::StartWriteback of what a sync would make durable.
-  void StartWriteback() {
-    if (!read_only_) extents_.StartWriteback();
-  }
+  void StartWriteback();
   // Whether something would be lost if the machine stopped now; whether the journal speaks of it.
   bool NeedsSync();
   bool HasPendingIndex();

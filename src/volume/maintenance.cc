@@ -14,8 +14,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kTickInterval{200};
 constexpr int kFlushAtFillPercent = 50;
-// While a flush runs: from here on writers may soon have to wait for it.
-constexpr int kHurryAtFillPercent = 50;
 constexpr size_t kDeletesPerBatch = 4096;
 
 }  // namespace
@@ -128,6 +126,15 @@ void Maintenance::ScheduleSealing(std::chrono::milliseconds delay) {
   });
 }
 
+// While nobody is in a hurry: while the journal has room, and nobody waits for the end.
+void Maintenance::StartWriteback() {
+  for (const auto& volume : table_.All()) {
+    if (context_.journal->FillPercent() >= kFlushAtFillPercent) return;
+    if (gatekeeper_->stopping.load()) return;
+    if (volume->HasPendingIndex()) volume->StartWriteback();
+  }
+}
+
 void Maintenance::Tick() {
   (void)context_.store->reserve().scarce();
   bool due = context_.journal->FillPercent() >= kFlushAtFillPercent;
@@ -136,6 +143,7 @@ void Maintenance::Tick() {
     due |= std::chrono::steady_clock::now() - last_flush_ >= options_.flush_interval;
   }
   if (due) {
+    StartWriteback();
     // A failure was logged when it poisoned its volume.
     (void)FlushIndex();
     for (const auto& volume : table_.All()) (void)volume->SyncTimes();
@@ -163,7 +171,6 @@ Status Maintenance::FlushLocked() {
   Status first_failure;
   for (const auto& volume : table_.All()) {
     if (!volume->HasPendingIndex()) continue;
-    if (context_.journal->FillPercent() < kHurryAtFillPercent) volume->StartWriteback();
     const Status status = volume->Sync();
     if (!status.ok() && first_failure.ok()) first_failure = status;
   }

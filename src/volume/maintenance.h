@@ -68,6 +68,7 @@ class Maintenance {
   void PostAfter(std::chrono::milliseconds delay, std::function<void()> task);
   void ScheduleTick();
   void Tick();
+  void StartWriteback();
   void ScheduleSealing(std::chrono::milliseconds delay);
   Status DestroyVolume(InodeId inode);
   void PostReclaim(BranchId branch, std::chrono::milliseconds delay);

@@ -39,6 +39,11 @@ DiskVolume::SyncSlot::~SyncSlot() {
   volume_.sync_done_.NotifyAll();
 }
 
+void DiskVolume::StartWriteback() {
+  if (read_only_ || retired_.load() || !Health().ok()) return;
+  extents_.StartWriteback();
+}
+
 Status DiskVolume::Sync() {
   if (read_only_ || retired_.load()) return Status::Ok();
   AboutToBlock();  // also who only waits for another's sync

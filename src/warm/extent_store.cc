@@ -83,10 +83,16 @@ Status ExtentFile::Allocate(uint64_t offset, uint64_t length) {
 }
 
 void ExtentFile::StartWriteback() {
+  Status status;
   written_.TakeEach([&](uint64_t chunk) {
-    file_->StartWriteback(chunk * kChunkSize, kChunkSize);
+    if (!status.ok()) return;
+    status = file_->StartWriteback(chunk * kChunkSize, kChunkSize);
     GiveWay();
   });
+  if (status.ok()) return;
+  MutexLock lock(sync_mu_);
+  if (sync_failure_.ok()) sync_failure_ = status;
+  dirty_.store(true, std::memory_order_release);
 }
 
 Status ExtentFile::Sync() {
@@ -94,6 +100,7 @@ Status ExtentFile::Sync() {
   if (!sync_failure_.ok()) return sync_failure_;
   // Taken before the sync: what is written while it runs belongs to the next one.
   if (!dirty_.exchange(false, std::memory_order_acq_rel)) return Status::Ok();
+  written_.Clear();
   Status status = file_->Sync();
   if (status.ok() && !name_is_durable_) {
     status = env_.SyncDir(directory_);

@@ -71,7 +71,7 @@ class ExtentFile {
   // Hands what was written since the last call to the device, a chunk at a time, and gives way in
   // between: for who is about to sync much and in no hurry. In one go a sync of much takes a core
   // for many milliseconds (ext4 finds a place for each page, some 5 us), and writers stand behind
-  // it. Makes nothing durable; what goes wrong the sync tells.
+  // it. Makes nothing durable; after a failure every later sync fails.
   void StartWriteback();
   // Makes durable what was written, punched or grown before the call, and the file's name. Costs
   // nothing when there is nothing. After a failure every later call fails too.
@@ -99,7 +99,7 @@ class ExtentFile {
   const std::unique_ptr<File> file_;
 
   std::atomic<bool> dirty_{false};
-  WrittenChunks written_;  // since the last StartWriteback; a sync does not look at them
+  WrittenChunks written_;  // since the last StartWriteback or Sync
   std::atomic<bool> may_hold_leftovers_;
   std::atomic<uint64_t> size_;
 

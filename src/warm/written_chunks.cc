@@ -17,6 +17,13 @@ T* FindOrMake(std::atomic<T*>& place) {
   return found;
 }
 
+template <typename Sink>
+void TakeBits(std::atomic<uint64_t>& word, const Sink& sink) {
+  for (uint64_t rest = word.exchange(0); rest != 0; rest &= rest - 1) {
+    sink(static_cast<uint64_t>(std::countr_zero(rest)));
+  }
+}
+
 }  // namespace
 
 WrittenChunks::~WrittenChunks() {
@@ -35,24 +42,20 @@ void WrittenChunks::AddSlow(uint64_t chunk) {
 }
 
 void WrittenChunks::TakeEach(const std::function<void(uint64_t chunk)>& sink) {
-  uint64_t first = 0;  // of the leaf
-  for (const auto& node_place : nodes_) {
-    const Node* const node = node_place.load(std::memory_order_acquire);
-    if (node == nullptr) {
-      first += kNodeLeaves * kLeafChunks;
-      continue;
-    }
-    for (const auto& leaf_place : node->leaves) {
-      Leaf* const leaf = leaf_place.load(std::memory_order_acquire);
-      for (size_t i = 0; leaf != nullptr && i < leaf->words.size(); ++i) {
-        if (leaf->words[i].load(std::memory_order_relaxed) == 0) continue;
-        for (uint64_t rest = leaf->words[i].exchange(0); rest != 0; rest &= rest - 1) {
-          sink(first + kWordChunks * i + static_cast<uint64_t>(std::countr_zero(rest)));
+  if (marks_.load(std::memory_order_relaxed) == 0) return;
+  TakeBits(marks_, [&](uint64_t node_number) {
+    Node* const node = nodes_[node_number].load(std::memory_order_acquire);
+    for (uint64_t half = 0; half < node->marks.size(); ++half) {
+      TakeBits(node->marks[half], [&](uint64_t bit) {
+        const uint64_t leaf_number = half * 64 + bit;
+        Leaf* const leaf = node->leaves[leaf_number].load(std::memory_order_acquire);
+        const uint64_t first = (node_number * kNodeLeaves + leaf_number) * kLeafChunks;
+        for (uint64_t i = 0; i < leaf->words.size(); ++i) {
+          TakeBits(leaf->words[i], [&](uint64_t chunk) { sink(first + kWordChunks * i + chunk); });
         }
-      }
-      first += kLeafChunks;
+      });
     }
-  }
+  });
 }
 
 }  // namespace cairn

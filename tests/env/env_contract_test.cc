@@ -141,11 +141,12 @@ TEST_P(EnvContractTest, TruncateShrinksAndGrowsWithZeros) {
 
 TEST_P(EnvContractTest, ToStartWritebackChangesNothing) {
   const auto file = MakeFile(*env_, Path("file"), std::string(10000, 'x'));
-  file->StartWriteback(0, 10000);
-  file->StartWriteback(4096, 1);
-  file->StartWriteback(1 << 20, 4096);
-  file->StartWriteback(~uint64_t{0}, 4096);
-  file->StartWriteback(4096, ~uint64_t{0});
+  EXPECT_EQ(CodeOf(file->StartWriteback(0, 10000)), Code::kOk);
+  EXPECT_EQ(CodeOf(file->StartWriteback(4096, 1)), Code::kOk);
+  EXPECT_EQ(CodeOf(file->StartWriteback(4096, 0)), Code::kOk);
+  EXPECT_EQ(CodeOf(file->StartWriteback(1 << 20, 4096)), Code::kOk);
+  EXPECT_EQ(CodeOf(file->StartWriteback(~uint64_t{0}, 4096)), Code::kOk);
+  EXPECT_EQ(CodeOf(file->StartWriteback(4096, ~uint64_t{0})), Code::kOk);
   EXPECT_EQ(file->Info()->size, 10000u);
   EXPECT_EQ(ReadText(*file, 0, 20000), std::string(10000, 'x'));
   EXPECT_EQ(CodeOf(WriteText(*file, 5000, "y")), Code::kOk);

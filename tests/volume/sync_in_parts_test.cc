@@ -120,24 +120,27 @@ TEST_F(SyncInPartsTest, MuchMoreIsEnteredInHardlyMoreBatches) {
 
 // Whose sync is in no hurry hands the bytes to the device in parts first. Who asked for a sync
 // waits for it.
-TEST_F(SyncInPartsTest, BytesAreHandedOverInPartsForSnapshotsAndFlushesAlone) {
+TEST_F(SyncInPartsTest, BytesAreHandedOverInPartsForSnapshotsAndInTheBackgroundAlone) {
   constexpr uint64_t kFew = 20;
   TestMachine machine(kMuchPending);
   machine.Mount();
   const auto volume = machine.Create("v");
   ASSERT_TRUE(volume->Truncate(kFew * kChunkSize).ok());
-  const auto hints_of = [&](const std::function<Status()>& act) {
-    machine.env().TakeWritebackHints();
-    EXPECT_TRUE(act().ok());
-    return machine.env().TakeWritebackHints().size();
+  const auto started_by = [&](const std::function<void()>& act) {
+    const uint64_t before = machine.env().operation_count(Op::kWriteback);
+    act();
+    return machine.env().operation_count(Op::kWriteback) - before;
   };
   FillFirstBlocks(*volume, 1, kFew);
-  EXPECT_EQ(hints_of([&] { return volume->Sync(); }), 0u);
-  EXPECT_EQ(hints_of([&] { return machine.filesystem().SyncAll(); }), 0u);
+  EXPECT_EQ(started_by([&] { EXPECT_TRUE(volume->Sync().ok()); }), 0u);
   FillFirstBlocks(*volume, 2, kFew);
-  EXPECT_EQ(hints_of([&] { return TrySnapshot(machine.filesystem(), "s", {"v"}).status(); }), kFew);
+  EXPECT_EQ(started_by([&] { EXPECT_TRUE(TrySnapshot(machine.filesystem(), "s", {"v"}).ok()); }),
+            kFew);
   FillFirstBlocks(*volume, 3, kFew);
-  EXPECT_EQ(hints_of([&] { return machine.filesystem().SyncAll(); }), kFew);
+  EXPECT_EQ(started_by([&] { EXPECT_TRUE(machine.filesystem().SyncAll().ok()); }), 0u);
+  FillFirstBlocks(*volume, 4, kFew);
+  ASSERT_EQ(WriteCode(*volume, kFew * kChunkSize, kBlockSize, 4), Code::kOk);
+  EXPECT_EQ(started_by([&] { machine.RunBackground(); }), kFew + 1);
 }
 
 TEST_F(SyncInPartsTest, WhatIsDurableInAPowerCutIsSound) {

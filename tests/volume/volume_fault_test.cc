@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/volume/snapshot_test_util.h"
 #include "tests/volume/volume_test_util.h"
 
 namespace cairn {
@@ -81,6 +82,16 @@ TEST_F(VolumeFaultTest, ASyncThatFailsInTheBackgroundIsToldToTheNextFsync) {
   ASSERT_EQ(WriteCode(*volume, 0, kBlockSize, 1), Code::kOk);
   FailOnce(Op::kSync, "/extents/");
   machine_.RunBackground();
+  ASSERT_EQ(machine_.env().fired_fault_count(), 1u);
+  ExpectRefusesWrites(*volume);
+}
+
+// What the kernel could not write it may have forgotten, and a sync after that would succeed.
+TEST_F(VolumeFaultTest, AWritebackThatFailsBeforeASyncFailsTheSync) {
+  const auto volume = machine_.Create("v");
+  ASSERT_EQ(WriteCode(*volume, 0, kBlockSize, 1), Code::kOk);
+  FailOnce(Op::kWriteback, "/extents/");
+  EXPECT_FALSE(TrySnapshot(machine_.filesystem(), "s", {"v"}).ok());
   ASSERT_EQ(machine_.env().fired_fault_count(), 1u);
   ExpectRefusesWrites(*volume);
 }

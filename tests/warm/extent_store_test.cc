@@ -34,17 +34,6 @@ class ExtentStoreTest : public ::testing::Test {
     CAIRN_RETURN_IF_ERROR(file.EnsureSize(offset + text.size()));
     return file.WriteAt(offset, std::as_bytes(std::span(text)));
   }
-  // The first chunk and the number of them, of each hint.
-  std::vector<std::pair<uint64_t, uint64_t>> TakeHints() {
-    std::vector<std::pair<uint64_t, uint64_t>> hints;
-    for (const auto& [path, offset, length] : env_.TakeWritebackHints()) {
-      EXPECT_EQ(path, kPath);
-      EXPECT_EQ(offset % kChunkSize, 0u);
-      EXPECT_EQ(length % kChunkSize, 0u);
-      hints.emplace_back(offset / kChunkSize, length / kChunkSize);
-    }
-    return hints;
-  }
   static Result<std::string> Read(ExtentFile& file, uint64_t offset, size_t size) {
     std::string text(size, '?');
     CAIRN_RETURN_IF_ERROR(file.ReadAt(offset, std::as_writable_bytes(std::span(text))));
@@ -76,26 +65,38 @@ TEST_F(ExtentStoreTest, AFileShorterThanTheIndexKnowsIsCorruptAndNamed) {
   EXPECT_TRUE(store_->Open(kId, Mode::kMustExist, 5000).ok());
 }
 
-TEST_F(ExtentStoreTest, WritebackStartsChunkByChunkWhereThereWereWrites) {
-  using Hints = std::vector<std::pair<uint64_t, uint64_t>>;
+TEST_F(ExtentStoreTest, WritebackStartsOnceForEachChunkThatWasWrittenAndNotSynced) {
   auto file = MustOpenExtent(kId);
-  file->StartWriteback();
-  EXPECT_EQ(TakeHints(), Hints{});
-  ASSERT_TRUE(Write(*file, 200 * kChunkSize, "text").ok());
+  const auto started = [&] {
+    const uint64_t before = env_.operation_count(Op::kWriteback);
+    file->StartWriteback();
+    return env_.operation_count(Op::kWriteback) - before;
+  };
+  EXPECT_EQ(started(), 0u);
   ASSERT_TRUE(Write(*file, 3 * kChunkSize + 4096, "text").ok());
   ASSERT_TRUE(Write(*file, 3 * kChunkSize, "text").ok());
   ASSERT_TRUE(Write(*file, 65 * kChunkSize - 2, "across").ok());
   ASSERT_TRUE(Write(*file, kSegmentSize - 4, "last").ok());
-  // A sync knows nothing of it.
-  ASSERT_TRUE(file->Sync().ok());
-  file->StartWriteback();
-  EXPECT_EQ(TakeHints(),
-            (Hints{{3, 1}, {64, 1}, {65, 1}, {200, 1}, {kSegmentSize / kChunkSize - 1, 1}}));
-  file->StartWriteback();
-  EXPECT_EQ(TakeHints(), Hints{});
+  EXPECT_EQ(started(), 4u);
+  EXPECT_EQ(started(), 0u);
   ASSERT_TRUE(Write(*file, 3 * kChunkSize, "again").ok());
+  EXPECT_EQ(started(), 1u);
+  ASSERT_TRUE(Write(*file, 3 * kChunkSize, "again").ok());
+  ASSERT_TRUE(file->Sync().ok());
+  EXPECT_EQ(started(), 0u);
+}
+
+// The pages may be gone, and the kernel may tell of that this once.
+TEST_F(ExtentStoreTest, AfterAFailedWritebackNoSyncSucceeds) {
+  auto file = MustOpenExtent(kId);
+  ASSERT_TRUE(Write(*file, 0, "text").ok());
+  Fault fault;
+  fault.ops = Op::kWriteback;
+  env_.AddFault(fault);
   file->StartWriteback();
-  EXPECT_EQ(TakeHints(), (Hints{{3, 1}}));
+  EXPECT_EQ(env_.fired_fault_count(), 1u);
+  EXPECT_TRUE(file->dirty());
+  for (int turn = 0; turn < 2; ++turn) EXPECT_EQ(CodeOf(file->Sync()), Code::kIo);
 }
 
 TEST_F(ExtentStoreTest, ReadsBehindTheEndAreCorruptAndNeverZeros) {

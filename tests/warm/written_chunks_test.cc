@@ -46,14 +46,26 @@ TEST(WrittenChunksTest, AStretchIsInAllChunksThatItTouches) {
   EXPECT_EQ(Take(written), std::vector<uint64_t>{kChunks - 1});
 }
 
+TEST(WrittenChunksTest, NothingIsLeftAfterAClear) {
+  WrittenChunks written;
+  written.Clear();
+  for (const uint64_t chunk : {uint64_t{0}, uint64_t{70}, kChunks - 1}) {
+    written.Add(chunk * kChunkSize, 1);
+  }
+  written.Clear();
+  EXPECT_EQ(Take(written), std::vector<uint64_t>{});
+  written.Add(70 * kChunkSize, 1);
+  EXPECT_EQ(Take(written), std::vector<uint64_t>{70});
+}
+
 TEST(WrittenChunksTest, NothingIsLostBetweenThreads) {
   constexpr uint64_t kAdded = 20000;
   WrittenChunks written;
   std::vector<std::thread> writers;
   for (uint64_t number = 0; number < 3; ++number) {
     writers.emplace_back([&, number] {
-      // Each chunk by two of them, in places that none has been to.
-      for (uint64_t i = number % 2; i < kAdded; ++i) written.Add(i * 97 * kChunkSize, 1);
+      // The same by all of them, in places that none has been to.
+      for (uint64_t i = number; i < kAdded; ++i) written.Add(i * 97 * kChunkSize, 1);
     });
   }
   std::set<uint64_t> found;
