@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <stdlib.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <functional>
+#include <iterator>
 
 namespace cairn::cli {
 namespace {
@@ -60,6 +61,14 @@ TEST_P(HooksTest, WaitsForACommandThatTakesItsTime) {
   }));
 }
 
+TEST_P(HooksTest, WaitsForItsChildrenEvenIfItsParentIgnoredThem) {
+  EXPECT_TRUE(Holds([] {
+    ::signal(SIGCHLD, SIG_IGN);
+    const HookResult result = RunHook("exit 3", kLong, {});
+    return result.exit_code == 3 && !result.timed_out;
+  }));
+}
+
 TEST_P(HooksTest, EndsACommandWhoseTimeIsOver) {
   EXPECT_TRUE(Holds([] {
     const HookResult result = RunHook("sleep 60", 50ms, {});
@@ -81,11 +90,12 @@ TEST_P(HooksTest, EndsWhatTheCommandLeftBehind) {
   ASSERT_TRUE(
       Holds([] { return RunHook("(trap '' TERM; sleep 60; :) & sleep 60", 50ms, {}).timed_out; }));
   ::close(ends[0]);
-  ::signal(SIGPIPE, SIG_IGN);
+  const auto before = ::signal(SIGPIPE, SIG_IGN);
   // Nobody has the reading end any more.
   for (int tries = 0; tries < 1000 && ::write(ends[1], "x", 1) == 1; ++tries) ::usleep(10'000);
   EXPECT_EQ(::write(ends[1], "x", 1), -1);
   ::close(ends[1]);
+  ::signal(SIGPIPE, before);
 }
 
 INSTANTIATE_TEST_SUITE_P(Pidfds, HooksTest, ::testing::Bool(),

@@ -87,9 +87,9 @@ class Child {
     return true;
   }
   void SignalGroup(int signal) { ::kill(-pid_, signal); }
-  // As waitpid gives it. REQUIRES: it has ended.
+  // As waitpid gives it; that of a command that failed, should nobody know. REQUIRES: it has ended.
   int TakeStatus() {
-    int status = 0;
+    int status = W_EXITCODE(kNotRun, 0);
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) continue;
     return status;
   }
@@ -99,7 +99,7 @@ class Child {
   bool HasEnded() const {
     siginfo_t info{};
     const int error = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
-    return error == 0 && info.si_pid == pid_;
+    return error != 0 ? errno != EINTR : info.si_pid == pid_;
   }
 
   const pid_t pid_;
@@ -123,6 +123,8 @@ HookResult RunHook(const std::string& command, std::chrono::milliseconds limit,
   HookResult result;
   result.ran = true;
   const auto begin = SteadyClock::now();
+  // Whoever started us may have had it ignored: then nobody learns how a child ended.
+  ::signal(SIGCHLD, SIG_DFL);
   pid_t pid = 0;
   if (Spawn(command, variables, pid) != 0) {
     result.exit_code = kNotRun;

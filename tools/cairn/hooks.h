@@ -25,7 +25,8 @@ struct HookResult {
 };
 
 // `variables` are added to the environment. Returns when the command has ended, or was ended (first
-// SIGTERM, then SIGKILL) because `limit` passed, and in any case seconds after that. Its output goes where ours does, but to stderr.
+// SIGTERM, then SIGKILL) because `limit` passed, and in any case seconds after that. Its output
+// goes where ours does, but to stderr. From then on SIGCHLD is not ignored.
 HookResult RunHook(const std::string& command, std::chrono::milliseconds limit,
                    const std::map<std::string, std::string>& variables);
 
