@@ -90,8 +90,9 @@ void GroupCut::Open() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 Status GroupCut::MakeDurable() {
-  return ForEachVolume([](DiskVolume& volume) {
-    volume.StartWriteback();
+  // While writers are kept out, all that counts is when it ends.
+  return ForEachVolume([in_parts = !closed_](DiskVolume& volume) {
+    if (in_parts) volume.StartWriteback();
     CAIRN_RETURN_IF_ERROR(volume.Sync());
     // A sync of one that was removed meanwhile does nothing.
     return volume.Health();

@@ -83,16 +83,16 @@ Status ExtentFile::Allocate(uint64_t offset, uint64_t length) {
 }
 
 void ExtentFile::StartWriteback() {
-  Status status;
   written_.TakeEach([&](uint64_t chunk) {
-    if (!status.ok()) return;
-    status = file_->StartWriteback(chunk * kChunkSize, kChunkSize);
+    {
+      // No sync may be on its way: it would not miss the pages that a failure drops.
+      MutexLock lock(sync_mu_);
+      if (!sync_failure_.ok()) return;
+      sync_failure_ = file_->StartWriteback(chunk * kChunkSize, kChunkSize);
+      if (!sync_failure_.ok()) dirty_.store(true, std::memory_order_release);
+    }
     GiveWay();
   });
-  if (status.ok()) return;
-  MutexLock lock(sync_mu_);
-  if (sync_failure_.ok()) sync_failure_ = status;
-  dirty_.store(true, std::memory_order_release);
 }
 
 Status ExtentFile::Sync() {

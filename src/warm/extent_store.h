@@ -104,7 +104,8 @@ class ExtentFile {
   std::atomic<uint64_t> size_;
 
   Mutex grow_mu_;
-  // Held across a sync, so that a caller whose data another one's sync covers waits for it.
+  // Held across a sync, so that a caller whose data another one's sync covers waits for it, and
+  // while the writeback of a chunk starts.
   Mutex sync_mu_;
   bool name_is_durable_ CAIRN_GUARDED_BY(sync_mu_);
   Status sync_failure_ CAIRN_GUARDED_BY(sync_mu_);

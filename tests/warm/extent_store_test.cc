@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
 #include <set>
 
 #include "src/env/memory_env.h"
@@ -97,6 +99,25 @@ TEST_F(ExtentStoreTest, AfterAFailedWritebackNoSyncSucceeds) {
   EXPECT_EQ(env_.fired_fault_count(), 1u);
   EXPECT_TRUE(file->dirty());
   for (int turn = 0; turn < 2; ++turn) EXPECT_EQ(CodeOf(file->Sync()), Code::kIo);
+}
+
+// The other thread's sync would find the pages clean that the failure drops.
+TEST_F(ExtentStoreTest, NoSyncSucceedsWhileAWritebackFails) {
+  auto file = MustOpenExtent(kId);
+  ASSERT_TRUE(Write(*file, 0, "text").ok());
+  Fault fault;
+  fault.ops = Op::kWriteback;
+  env_.AddFault(fault);
+  std::future<Code> synced;
+  env_.SetHook([&](Op op, const std::string&) {
+    if (op != Op::kWriteback) return;
+    synced = std::async(std::launch::async, [&] { return CodeOf(file->Sync()); });
+    EXPECT_EQ(synced.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  });
+  file->StartWriteback();
+  ASSERT_TRUE(synced.valid());
+  EXPECT_EQ(synced.get(), Code::kIo);
+  env_.SetHook(nullptr);
 }
 
 TEST_F(ExtentStoreTest, ReadsBehindTheEndAreCorruptAndNeverZeros) {
