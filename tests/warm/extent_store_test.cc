@@ -36,6 +36,15 @@ class ExtentStoreTest : public ::testing::Test {
     CAIRN_RETURN_IF_ERROR(file.EnsureSize(offset + text.size()));
     return file.WriteAt(offset, std::as_bytes(std::span(text)));
   }
+  // A file with something to write back, which fails once.
+  std::shared_ptr<ExtentFile> OpenWrittenAndFailWriteback() {
+    auto file = MustOpenExtent(kId);
+    EXPECT_TRUE(Write(*file, 0, "text").ok());
+    Fault fault;
+    fault.ops = Op::kWriteback;
+    env_.AddFault(fault);
+    return file;
+  }
   static Result<std::string> Read(ExtentFile& file, uint64_t offset, size_t size) {
     std::string text(size, '?');
     CAIRN_RETURN_IF_ERROR(file.ReadAt(offset, std::as_writable_bytes(std::span(text))));
@@ -90,11 +99,7 @@ TEST_F(ExtentStoreTest, WritebackStartsOnceForEachChunkThatWasWrittenAndNotSynce
 
 // The pages may be gone, and the kernel may tell of that this once.
 TEST_F(ExtentStoreTest, AfterAFailedWritebackNoSyncSucceeds) {
-  auto file = MustOpenExtent(kId);
-  ASSERT_TRUE(Write(*file, 0, "text").ok());
-  Fault fault;
-  fault.ops = Op::kWriteback;
-  env_.AddFault(fault);
+  auto file = OpenWrittenAndFailWriteback();
   file->StartWriteback();
   EXPECT_EQ(env_.fired_fault_count(), 1u);
   EXPECT_TRUE(file->dirty());
@@ -103,11 +108,7 @@ TEST_F(ExtentStoreTest, AfterAFailedWritebackNoSyncSucceeds) {
 
 // The other thread's sync would find the pages clean that the failure drops.
 TEST_F(ExtentStoreTest, NoSyncSucceedsWhileAWritebackFails) {
-  auto file = MustOpenExtent(kId);
-  ASSERT_TRUE(Write(*file, 0, "text").ok());
-  Fault fault;
-  fault.ops = Op::kWriteback;
-  env_.AddFault(fault);
+  auto file = OpenWrittenAndFailWriteback();
   std::future<Code> synced;
   env_.SetHook([&](Op op, const std::string&) {
     if (op != Op::kWriteback) return;
