@@ -49,6 +49,8 @@ class File {
   virtual ~File() = default;
 
   virtual const std::string& path() const = 0;
+  // Whether the bytes go to a device at some time. Where not, StartWriteback is for nothing.
+  virtual bool has_device() const = 0;
   // Reads until `out` is full or the file ends; returns how many bytes.
   virtual Result<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) = 0;
   // Writes all of `data`, extending the file where needed. After an error any prefix may be

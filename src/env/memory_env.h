@@ -11,6 +11,7 @@
 #ifndef CAIRN_SRC_ENV_MEMORY_ENV_H_
 #define CAIRN_SRC_ENV_MEMORY_ENV_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -74,6 +75,8 @@ class MemoryEnv final : public Env {
   void PowerCut(uint64_t seed) { Restart(seed); }
   // Kills handles and locks and nothing else, as when the process dies.
   void KillProcess();
+  // What has_device of all files says; true at first.
+  void SetFilesHaveDevice(bool they_have) { files_have_device_ = they_have; }
   // Off at first. On: within a page, each 512-byte sector survives a power cut or does not.
   void SetSectorTearing(bool on);
 
@@ -113,6 +116,7 @@ class MemoryEnv final : public Env {
   // Handles and locks of an earlier life are dead.
   uint64_t life_ CAIRN_GUARDED_BY(mu_) = 0;
   bool tear_sectors_ CAIRN_GUARDED_BY(mu_) = false;
+  std::atomic<bool> files_have_device_{true};
 };
 
 }  // namespace cairn

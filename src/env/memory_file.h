@@ -16,6 +16,7 @@ class MemoryFile final : public File {
   ~MemoryFile() override;
 
   const std::string& path() const override { return path_; }
+  bool has_device() const override { return env_.files_have_device_; }
   Result<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) override;
   Status WriteAt(uint64_t offset, std::span<const std::byte> data) override;
   Status Truncate(uint64_t size) override;

@@ -54,9 +54,11 @@ enum class ReadWaits { kFilesystemTells, kPerhaps, kNever };
 
 class PosixFile final : public File {
  public:
-  PosixFile(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+  PosixFile(std::string path, UniqueFd fd)
+      : path_(std::move(path)), fd_(std::move(fd)), in_memory_(LiesInMemory(fd_.get())) {}
 
   const std::string& path() const override { return path_; }
+  bool has_device() const override { return !in_memory_; }
 
   Result<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) override {
     if (offset > kMaxOffset) return size_t{0};
@@ -173,7 +175,7 @@ class PosixFile final : public File {
       const iovec part{out.data(), out.size()};
       n = ::preadv2(fd_.get(), &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
       if (n < 0 && errno == EOPNOTSUPP) {
-        read_waits_.store(IsInMemory() ? ReadWaits::kNever : ReadWaits::kPerhaps,
+        read_waits_.store(in_memory_ ? ReadWaits::kNever : ReadWaits::kPerhaps,
                           std::memory_order_relaxed);
       }
     }
@@ -182,9 +184,9 @@ class PosixFile final : public File {
     return done;
   }
 
-  bool IsInMemory() const {
+  static bool LiesInMemory(int fd) {
     struct statfs info {};
-    return ::fstatfs(fd_.get(), &info) == 0 && info.f_type == TMPFS_MAGIC;
+    return ::fstatfs(fd, &info) == 0 && info.f_type == TMPFS_MAGIC;
   }
 
   // Errors of a call that began nothing: it cannot, may not, or has no memory for it now. Others
@@ -231,6 +233,7 @@ class PosixFile final : public File {
 
   const std::string path_;
   const UniqueFd fd_;
+  const bool in_memory_;
   std::atomic<ReadWaits> read_waits_{ReadWaits::kFilesystemTells};
 };
 

@@ -83,6 +83,7 @@ Status ExtentFile::Allocate(uint64_t offset, uint64_t length) {
 }
 
 void ExtentFile::StartWriteback() {
+  if (!file_->has_device()) return;
   written_.TakeEach([&](uint64_t chunk) {
     {
       // No sync may be on its way: it would not miss the pages that a failure drops.

@@ -1,10 +1,12 @@
 // What only the implementation over system calls can get wrong.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,6 +95,19 @@ TEST_F(PosixEnvTest, ReadingDoesNotTouchTheAccessTime) {
   struct stat st {};
   ASSERT_EQ(::stat(path.c_str(), &st), 0);
   EXPECT_EQ(st.st_atim.tv_sec, 1);
+}
+
+TEST_F(PosixEnvTest, FilesOfATmpfsHaveNoDevice) {
+  struct statfs info {};
+  ASSERT_EQ(::statfs(root_.c_str(), &info), 0);
+  EXPECT_EQ(MustOpen(*env_, Path("file"))->has_device(), info.f_type != TMPFS_MAGIC);
+  if (::statfs("/dev/shm", &info) != 0 || info.f_type != TMPFS_MAGIC) {
+    GTEST_SKIP() << "/dev/shm is no tmpfs";
+  }
+  std::string folder = "/dev/shm/cairn-env-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  EXPECT_FALSE(MustOpen(*env_, folder + "/file")->has_device());
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(PosixEnvTest, OpensWhatAnotherUserOwns) {

@@ -97,6 +97,16 @@ TEST_F(ExtentStoreTest, WritebackStartsOnceForEachChunkThatWasWrittenAndNotSynce
   EXPECT_EQ(started(), 0u);
 }
 
+TEST_F(ExtentStoreTest, WithoutADeviceNoWritebackStarts) {
+  env_.SetFilesHaveDevice(false);
+  auto file = MustOpenExtent(kId);
+  ASSERT_TRUE(Write(*file, 0, "text").ok());
+  file->StartWriteback();
+  EXPECT_EQ(env_.operation_count(Op::kWriteback), 0u);
+  EXPECT_TRUE(file->dirty());
+  EXPECT_TRUE(file->Sync().ok());
+}
+
 // The pages may be gone, and the kernel may tell of that this once.
 TEST_F(ExtentStoreTest, AfterAFailedWritebackNoSyncSucceeds) {
   auto file = OpenWrittenAndFailWriteback();
