@@ -161,17 +161,20 @@ Status BranchCleaner::PunchFreed() {
   return Status::Ok();
 }
 
-// Of ended epochs; with the files that no record speaks of when the pass is thorough.
+// Of ended epochs. The files that no record speaks of are among them when the pass is thorough, and
+// when the branch has lost its volume, which may have written to a new one and never synced it.
 Status BranchCleaner::RemoveEmptyFiles() {
   std::vector<ExtentId> empty;
   const auto consider = [&](const ExtentId& id) {
-    if (id.epoch <= needs_.last_ended && !kept_.contains(id)) empty.push_back(id);
+    const bool ended =
+        id.epoch <= needs_.last_ended || (!needs_.has_head && id.epoch > needs_.views.back());
+    if (ended && !kept_.contains(id)) empty.push_back(id);
   };
   CAIRN_RETURN_IF_ERROR(index().ForEachExtent(branch_, [&](const ExtentId& id, uint64_t) {
     consider(id);
     return true;
   }));
-  if (options_.thorough) {
+  if (options_.thorough || !needs_.has_head) {
     CAIRN_ASSIGN_OR_RETURN(const auto files, context_.store->extents().FilesOf(branch_));
     for (const ExtentId& id : files) consider(id);
   }
@@ -182,13 +185,17 @@ Status BranchCleaner::RemoveEmptyFiles() {
   std::set<Epoch> gone;
   for (const ExtentId& id : empty) gone.insert(id.epoch);
   for (const ExtentId& id : kept_) gone.erase(id.epoch);
+  const std::vector<Epoch> removed(gone.begin(), gone.end());
+  // First, so that no sealer enters checksums of them again.
+  CAIRN_RETURN_IF_ERROR(LetReadersOut(removed));
   IndexBatch batch;
   for (const ExtentId& id : empty) {
     CAIRN_RETURN_IF_ERROR(DropSums(id));
     batch.DeleteExtent(id);
   }
   CAIRN_RETURN_IF_ERROR(index().Commit(batch));
-  CAIRN_RETURN_IF_ERROR(LetReadersOut({gone.begin(), gone.end()}));
+  // Once more, for who has read the records meanwhile.
+  CAIRN_RETURN_IF_ERROR(LetReadersOut(removed));
   for (const ExtentId& id : empty) punched_.erase(id);
   std::erase_if(freed_, [&](const Freed& piece) {
     return std::binary_search(empty.begin(), empty.end(), piece.file);

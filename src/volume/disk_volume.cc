@@ -216,13 +216,17 @@ Status DiskVolume::SyncTimes() {
 }
 
 void DiskVolume::Retire() {
-  GateClosure closure(gate_);
-  // A sync or a commit that still runs would bring records back that are deleted next.
-  SyncSlot slot(*this);
-  MutexLock commit_lock(commit_mu_);
-  retired_.store(true);
-  refuses_writes_.store(true);
-  seals_.ForgetAll();
+  {
+    GateClosure closure(gate_);
+    // A sync or a commit that still runs would bring records back that are deleted next.
+    SyncSlot slot(*this);
+    MutexLock commit_lock(commit_mu_);
+    retired_.store(true);
+    refuses_writes_.store(true);
+    seals_.ForgetAll();
+  }
+  // Nor may a snapshot that has this one among its members make files for it.
+  DropPrepared();
 }
 
 }  // namespace cairn

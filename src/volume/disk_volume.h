@@ -102,7 +102,7 @@ class DiskVolume final : public Volume {
   // without effect on what the volume holds.
   void PrepareCut() { extents_.PrepareEpoch(); }
   void SettleCut() { extents_.RemoveUnused(); }
-  // What was prepared for a cut that never came. REQUIRES: nobody uses the volume any more.
+  // What was prepared for a cut that never came. REQUIRES: nobody writes to the volume any more.
   void DropPrepared() { extents_.RemovePrepared(); }
   // Whether it shows what (branch, epoch) did when that epoch ended by a cut.
   bool ShowsEndOf(BranchId branch, Epoch epoch);

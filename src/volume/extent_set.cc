@@ -44,6 +44,7 @@ void ExtentSet::BeginEpoch(Epoch epoch) {
 
 void ExtentSet::PrepareEpoch() {
   MutexLock preparing(prepare_mu_);
+  if (!prepares_) return;
   std::vector<std::pair<ExtentId, uint64_t>> wanted;
   {
     MutexLock lock(mu_);
@@ -85,6 +86,7 @@ void ExtentSet::RemoveUnusedLocked() {
 
 void ExtentSet::RemovePrepared() {
   MutexLock preparing(prepare_mu_);
+  prepares_ = false;
   // Held until they are gone: a writer, which there should not be, would find none and make its
   // own.
   MutexLock lock(mu_);

@@ -44,7 +44,8 @@ class ExtentSet {
   // Removes what was made ahead for an epoch that has ended without it. Not by the destructor: the
   // volume may have been loaded anew by then, and use it.
   void RemoveUnused();
-  // The same for all that was made ahead. REQUIRES: nobody uses the volume any more.
+  // The same for all that was made ahead; no more is from here on. REQUIRES: nobody writes to the
+  // volume any more.
   void RemovePrepared();
 
   // (branch, epoch) was removed. REQUIRES: it is not the head, and the gate is closed.
@@ -103,6 +104,7 @@ class ExtentSet {
   // Held while files are made ahead and removed again, so that none comes back; across that I/O,
   // which no reader or writer waits for.
   Mutex prepare_mu_;
+  bool prepares_ CAIRN_GUARDED_BY(prepare_mu_) = true;
 
   std::array<std::atomic<ExtentFile*>, kSegments> head_{};
 

@@ -13,16 +13,21 @@ GroupCut::~GroupCut() {
     GiveWay();
     volume->SettleCut();
   }
+  const bool marked = !kept_ && !states_.empty() && MarkBranches().ok();
   for (const auto& [inode, state] : states_) context_.views->Unpin(state.branch, state.epoch);
-  if (kept_ || states_.empty()) return;
-  // Nothing shows these epochs but their volumes. That does no harm; only that nobody would be told
-  // when a volume has overwritten what they hold. A mark is good for epochs whose end is durable: a
-  // pass that knows less takes it away. Where a sync fails there are no more writes.
+  if (!marked) return;
+  for (const auto& [inode, state] : states_) context_.reclaim_soon(state.branch);
+}
+
+// Nothing shows the epochs that ended but their volumes. That does no harm; only that nobody would
+// be told when a volume has overwritten what they hold. A mark is good for epochs whose end is
+// durable: a pass that knows less takes it away. Where a sync fails there are no more writes.
+// REQUIRES: they are pinned, so that no branch is gone.
+Status GroupCut::MarkBranches() {
   for (const auto& [inode, state] : states_) (void)volumes_.at(inode)->Sync();
   IndexBatch batch;
   for (const auto& [inode, state] : states_) batch.PutClean(state.branch);
-  if (!context_.store->index().Commit(batch).ok()) return;
-  for (const auto& [inode, state] : states_) context_.reclaim_soon(state.branch);
+  return context_.views->Change([&] { return context_.store->index().Commit(batch); });
 }
 
 Status GroupCut::Load(std::vector<InodeId> volumes) {

@@ -57,6 +57,7 @@ class GroupCut {
   // Syncs that run side by side share the journal commits of the filesystem below.
   static constexpr size_t kMostAtOnce = 4;
   Status ForEachVolume(const std::function<Status(DiskVolume&)>& work);
+  Status MarkBranches();
 
   VolumeContext& context_;
   VolumeTable& table_;

@@ -282,7 +282,15 @@ Result<std::optional<std::chrono::milliseconds>> Maintenance::Reclaim(BranchId b
     MutexLock lock(waiting_mu_);
     options.thorough = unknown_.contains(branch);
   }
-  CAIRN_ASSIGN_OR_RETURN(const BranchViews::Needs needs, context_.views->Find(index, branch));
+  auto found = context_.views->Find(index, branch);
+  if (found.status().code() == Code::kNotFound) {
+    // A mark that came too late, for a branch that is gone.
+    IndexBatch batch;
+    batch.DeleteClean(branch);
+    CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+    return Again();
+  }
+  CAIRN_ASSIGN_OR_RETURN(const BranchViews::Needs needs, std::move(found));
   // The journal must not bring back what is about to go: after this it speaks of no epoch that had
   // ended before. A failure was logged when it poisoned its volume.
   (void)FlushIndex();

@@ -255,7 +255,8 @@ Status DiskVolume::HideInLeaf(const Lineage& beneath, ChunkIndex first, IndexBat
       }));
   for (ChunkIndex chunk = first; chunk <= last; chunk = chunk.Next()) {
     const auto found = own.find(chunk);
-    if (leaf.LowerData(chunk) == 0) {
+    // Not where zeros lie beneath: clean-up takes them away because of what the head has there.
+    if (leaf.Lower(chunk).empty()) {
       if (found != own.end()) batch.DeleteVersion(head.branch, chunk, head.epoch);
       continue;
     }

@@ -244,9 +244,7 @@ class Machine {
     ASSERT_TRUE(report.ok()) << report.status().ToString();
     for (const FsckFinding& finding : report->findings) {
       // What a crash left of writes that nobody was promised does not count.
-      const bool counts = finding.severity == FsckSeverity::kDamage ||
-                          finding.code == "unneeded-blocks" ||
-                          finding.code == "view-without-viewer";
+      const bool counts = finding.severity != FsckSeverity::kNote && !LeftByCrash(finding.code);
       EXPECT_FALSE(counts) << finding.code << " " << finding.where << ": " << finding.what;
     }
   }

@@ -134,6 +134,97 @@ TEST(SnapshotPowerTest, WhatAVolumeOverwritesAfterAPowerCutAmidASnapshotComesBac
   }
 }
 
+// The volume loses its branch while what it wrote to the newest epoch is neither synced nor known
+// to the index.
+TEST_F(SnapshotCleaningTest, WhatNobodySyncedComesBackWithoutItsVolume) {
+  for (const bool truncated : {false, true}) {
+    {
+      auto v = machine_.Create("v");
+      ASSERT_EQ(WriteCode(*v, 0, kMiB, 1), Code::kOk);
+      ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"v"}).ok());
+      ASSERT_EQ(WriteCode(*v, 0, 2 * kMiB, 2), Code::kOk);
+      const Status gone = truncated ? v->Truncate(0) : filesystem().Unlink(kRootInode, "v", {});
+      ASSERT_TRUE(gone.ok()) << gone.ToString();
+    }
+    Settle();
+    EXPECT_EQ(AllocatedBytes(machine_), kMiB) << truncated;
+    EXPECT_EQ(*ContentOf(filesystem(), ".snapshots/s/v"), std::string(kMiB, 1));
+    ASSERT_TRUE(DeleteSnapshot(filesystem(), "s").ok());
+    Settle();
+    EXPECT_EQ(AllocatedBytes(machine_), 0u) << truncated;
+    (void)filesystem().Unlink(kRootInode, "v", {});
+  }
+}
+
+TEST_F(SnapshotCleaningTest, NoFileIsMadeAheadForAVolumeThatIsGone) {
+  auto v = std::static_pointer_cast<DiskVolume>(machine_.Create("v"));
+  ASSERT_EQ(WriteCode(*v, 0, kMiB, 1), Code::kOk);
+  v->PrepareCut();
+  ASSERT_TRUE(filesystem().Unlink(kRootInode, "v", {}).ok());
+  Settle();
+  v->PrepareCut();
+  for (const std::string& path : machine_.env().AllFiles()) {
+    EXPECT_EQ(path.find("/extents/"), std::string::npos) << path;
+  }
+}
+
+TEST_F(SnapshotCleaningTest, AMarkOfABranchThatIsGoneGoes) {
+  ASSERT_TRUE(machine_.Close().ok());
+  {
+    const auto store = WarmStore::Open(machine_.env(), "/store", {});
+    ASSERT_TRUE(store.ok());
+    IndexBatch batch;
+    batch.PutClean(BranchId(999));
+    ASSERT_TRUE((*store)->index().Commit(batch).ok());
+    ASSERT_TRUE((*store)->Close().ok());
+  }
+  ASSERT_EQ(Marks().size(), 1u);
+  machine_.Mount();
+  Settle();
+  ASSERT_TRUE(machine_.Close().ok());
+  EXPECT_TRUE(Marks().empty());
+}
+
+// A pass takes away what the head covers, while a truncation takes away what the head has. Returns
+// how many writes of the index the truncation makes; the pass begins at the n-th of them.
+uint64_t TruncateBesideAPass(uint64_t nth) {
+  TestMachine machine;
+  machine.Mount();
+  auto v = machine.Create("v");
+  EXPECT_EQ(WriteCode(*v, 0, 2 * kChunkSize, 1), Code::kOk);
+  EXPECT_TRUE(TrySnapshot(machine.filesystem(), "s1", {"v"}).ok());
+  EXPECT_TRUE(v->Truncate(kChunkSize).ok());
+  EXPECT_TRUE(v->Truncate(2 * kChunkSize).ok());
+  EXPECT_TRUE(TrySnapshot(machine.filesystem(), "s2", {"v"}).ok());
+  EXPECT_EQ(WriteCode(*v, kChunkSize, kChunkSize, 3), Code::kOk);
+  EXPECT_TRUE(v->Sync().ok());
+  machine.RunBackground();
+  EXPECT_TRUE(DeleteSnapshot(machine.filesystem(), "s2").ok());
+  std::atomic<uint64_t> writes{0};
+  std::future<void> pass;
+  machine.env().SetHook([&](Op op, const std::string& path) {
+    if (op != Op::kWrite || !path.ends_with(".log") || ++writes != nth) return;
+    pass = std::async(std::launch::async, [&] { machine.RunBackground(); });
+    // It has read the records then, and waits for the truncation's commit, or for its gate.
+    pass.wait_for(std::chrono::milliseconds(100));
+  });
+  EXPECT_TRUE(v->Truncate(kChunkSize).ok());
+  const uint64_t count = writes;
+  if (pass.valid()) pass.get();
+  machine.env().SetHook(nullptr);
+  machine.RunBackground();
+  EXPECT_TRUE(v->Truncate(2 * kChunkSize).ok());
+  EXPECT_TRUE(Holds(*v, kChunkSize, kChunkSize, 0)) << "the pass began at write " << nth;
+  EXPECT_EQ(*ContentOf(machine.filesystem(), ".snapshots/s1/v"), std::string(2 * kChunkSize, 1));
+  return count;
+}
+
+TEST(SnapshotConcurrencyTest, ATruncationBesideAPassShowsNothingOld) {
+  const uint64_t count = TruncateBesideAPass(0);
+  ASSERT_GT(count, 0u);
+  for (uint64_t nth = 1; nth <= count; ++nth) TruncateBesideAPass(nth);
+}
+
 TEST_F(SnapshotCleaningTest, RepairAfterATruncationChangesNothingThatAnybodySees) {
   const uint64_t size = 40 * kChunkSize;
   {

@@ -138,9 +138,7 @@ class Scene {
     auto report = CheckStore(machine_.env(), "/store", {});
     ASSERT_TRUE(report.ok());
     for (const FsckFinding& finding : report->findings) {
-      const bool counts = finding.severity == FsckSeverity::kDamage ||
-                          finding.code == "unneeded-blocks" ||
-                          finding.code == "view-without-viewer";
+      const bool counts = finding.severity != FsckSeverity::kNote && !LeftByCrash(finding.code);
       EXPECT_FALSE(counts) << finding.code << " " << finding.where << ": " << finding.what;
     }
   }

@@ -162,6 +162,11 @@ class TestMachine {
   WarmStore* store_ = nullptr;  // filesystem_'s
 };
 
+// What fsck finds of writes that a crash took, in files that their volume goes on to write to.
+inline bool LeftByCrash(const std::string& code) {
+  return code == "leaked-blocks" || code == "behind-end" || code == "extent-unrecorded";
+}
+
 // Whether `length` bytes at `offset` all are `stamp`; says which is not.
 inline testing::AssertionResult Holds(Volume& volume, uint64_t offset, uint64_t length,
                                       unsigned stamp) {
