@@ -299,9 +299,12 @@ Status DiskVolume::ShrinkToNothing() {
   batch.PutBranch(replacement.branch, replacement.record);
   // From here on no sealer enters records of the old branch.
   seals_.ForgetAll();
-  const Status committed = context_.views->Abandon(index, old_branch, batch, [&] {
-    return CommitRecord(batch, [&](InodeRecord& changed) { changed.branch = replacement.branch; });
-  });
+  const Status committed = CommitRecordBy(
+      batch, [&](InodeRecord& changed) { changed.branch = replacement.branch; },
+      [&] {
+        return context_.views->Abandon(index, old_branch, batch,
+                                       [&] { return index.Commit(batch); });
+      });
   if (!committed.ok()) {
     size_.store(old_size);
     Poison(committed);

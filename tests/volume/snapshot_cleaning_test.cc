@@ -398,5 +398,35 @@ TEST(SnapshotConcurrencyTest, AnExchangeOfNamesTakesVolumesInTheOrderOfARollback
   EXPECT_EQ(*FindPath(machine.filesystem(), "second"), first_inode);
 }
 
+// A rollback holds a volume's record while it enters views.
+TEST(SnapshotConcurrencyTest, ATruncationThatWaitsForItsRecordKeepsNobodyFromViews) {
+  TestMachine machine;
+  machine.Mount();
+  const auto first = std::static_pointer_cast<DiskVolume>(machine.Create("first"));
+  machine.Create("second");
+  ASSERT_EQ(WriteCode(*first, 0, kMiB, 1), Code::kOk);
+  std::thread truncation;
+  std::thread other;
+  IndexBatch batch;
+  const Status status = first->CommitRecordBy(
+      batch, [](InodeRecord&) {},
+      [&] {
+        truncation = std::thread([&] { EXPECT_TRUE(first->Truncate(0).ok()); });
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        std::promise<void> done;
+        auto taken = done.get_future();
+        other = std::thread([&machine, done = std::move(done)]() mutable {
+          EXPECT_TRUE(TrySnapshot(machine.filesystem(), "s", {"second"}).ok());
+          done.set_value();
+        });
+        EXPECT_EQ(taken.wait_for(kEnough), std::future_status::ready);
+        return Status::Ok();
+      });
+  EXPECT_TRUE(status.ok()) << status.ToString();
+  truncation.join();
+  other.join();
+  EXPECT_EQ(first->size(), 0u);
+}
+
 }  // namespace
 }  // namespace cairn
