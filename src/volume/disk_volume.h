@@ -71,7 +71,7 @@ class DiskVolume final : public Volume {
   // Writes out times that changed since the record was last written, if any.
   Status SyncTimes();
   Result<uint64_t> AllocatedBytes() { return extents_.AllocatedBytes(); }
-  // ExtentFile::StartWriteback of what a sync would make durable.
+  // ExtentFile::StartWriteback of what a sync would make durable. Poisons after a failure.
   void StartWriteback();
   // Whether something would be lost if the machine stopped now; whether the journal speaks of it.
   bool NeedsSync();

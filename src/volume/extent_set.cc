@@ -165,13 +165,14 @@ Status ExtentSet::SyncPast() {
   return Status::Ok();
 }
 
-void ExtentSet::StartWriteback() {
+Status ExtentSet::StartWriteback() {
   Files files;
   {
     MutexLock lock(mu_);
     files = open_;
   }
-  for (const auto& [id, file] : files) file->StartWriteback();
+  for (const auto& [id, file] : files) CAIRN_RETURN_IF_ERROR(file->StartWriteback());
+  return Status::Ok();
 }
 
 Result<ExtentSet::Synced> ExtentSet::Sync(Epoch newest, IndexBatch& batch) {

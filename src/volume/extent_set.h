@@ -73,7 +73,7 @@ class ExtentSet {
   Result<std::shared_ptr<ExtentFile>> Lower(const ExtentId& id);
 
   // ExtentFile::StartWriteback of the files that a sync would make durable.
-  void StartWriteback();
+  Status StartWriteback();
   // Makes everything durable that was written to the head's files of the epochs up to `newest`, the
   // current one unless another begins meanwhile; adds to `batch` what the index does not know of
   // them yet, which NoteRecorded is to be told when the batch was committed.

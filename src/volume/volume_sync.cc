@@ -41,7 +41,9 @@ DiskVolume::SyncSlot::~SyncSlot() {
 
 void DiskVolume::StartWriteback() {
   if (read_only_ || retired_.load() || !Health().ok()) return;
-  extents_.StartWriteback();
+  // At once: a later server would find the pages clean that the failure has dropped.
+  const Status status = extents_.StartWriteback();
+  if (!status.ok()) Poison(status);
 }
 
 Status DiskVolume::Sync() {

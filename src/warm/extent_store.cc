@@ -82,8 +82,8 @@ Status ExtentFile::Allocate(uint64_t offset, uint64_t length) {
   return status;
 }
 
-void ExtentFile::StartWriteback() {
-  if (!file_->has_device()) return;
+Status ExtentFile::StartWriteback() {
+  if (!file_->has_device()) return Status::Ok();
   written_.TakeEach([&](uint64_t chunk) {
     {
       // No sync may be on its way: it would not miss the pages that a failure drops.
@@ -94,6 +94,8 @@ void ExtentFile::StartWriteback() {
     }
     GiveWay();
   });
+  MutexLock lock(sync_mu_);
+  return sync_failure_;
 }
 
 Status ExtentFile::Sync() {

@@ -71,9 +71,9 @@ class ExtentFile {
   // Hands what was written since the last call to the device, a chunk at a time, and gives way in
   // between: for who is about to sync much and in no hurry. In one go a sync of much takes a core
   // for many milliseconds (ext4 finds a place for each page, some 5 us), and writers stand behind
-  // it. Makes nothing durable; after a failure every later sync fails. Without a device it does
-  // nothing.
-  void StartWriteback();
+  // it. Makes nothing durable; after a failure, which counts as one of a Sync, every later one
+  // fails. Without a device it does nothing.
+  Status StartWriteback();
   // Makes durable what was written, punched or grown before the call, and the file's name. Costs
   // nothing when there is nothing. After a failure every later call fails too.
   Status Sync();

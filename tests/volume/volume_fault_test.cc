@@ -96,6 +96,20 @@ TEST_F(VolumeFaultTest, AWritebackThatFailsBeforeASyncFailsTheSync) {
   ExpectRefusesWrites(*volume);
 }
 
+// A server that dies before the next sync must have told the one that replaces it.
+TEST_F(VolumeFaultTest, AFailedWritebackPoisonsAtOnce) {
+  auto volume = std::static_pointer_cast<DiskVolume>(machine_.Create("v"));
+  ASSERT_EQ(WriteCode(*volume, 0, kBlockSize, 1), Code::kOk);
+  FailOnce(Op::kWriteback, "/extents/");
+  volume->StartWriteback();
+  ASSERT_EQ(machine_.env().fired_fault_count(), 1u);
+  volume.reset();
+  machine_.LoseServer();
+  machine_.Mount();
+  ExpectRefusesWrites(*machine_.Find("v"));
+  EXPECT_FALSE(machine_.Find("v")->Sync().ok());
+}
+
 TEST_F(VolumeFaultTest, AFailedIndexCommitPoisonsUntilTheNextMount) {
   for (const OpSet ops : {OpSet(Op::kSync), OpSet(Op::kWrite)}) {
     const std::string name = "v" + std::to_string(ops.Has(Op::kSync));

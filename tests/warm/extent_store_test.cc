@@ -80,7 +80,7 @@ TEST_F(ExtentStoreTest, WritebackStartsOnceForEachChunkThatWasWrittenAndNotSynce
   auto file = MustOpenExtent(kId);
   const auto started = [&] {
     const uint64_t before = env_.operation_count(Op::kWriteback);
-    file->StartWriteback();
+    EXPECT_TRUE(file->StartWriteback().ok());
     return env_.operation_count(Op::kWriteback) - before;
   };
   EXPECT_EQ(started(), 0u);
@@ -101,7 +101,7 @@ TEST_F(ExtentStoreTest, WithoutADeviceNoWritebackStarts) {
   env_.SetFilesHaveDevice(false);
   auto file = MustOpenExtent(kId);
   ASSERT_TRUE(Write(*file, 0, "text").ok());
-  file->StartWriteback();
+  EXPECT_TRUE(file->StartWriteback().ok());
   EXPECT_EQ(env_.operation_count(Op::kWriteback), 0u);
   EXPECT_TRUE(file->dirty());
   EXPECT_TRUE(file->Sync().ok());
@@ -110,7 +110,7 @@ TEST_F(ExtentStoreTest, WithoutADeviceNoWritebackStarts) {
 // The pages may be gone, and the kernel may tell of that this once.
 TEST_F(ExtentStoreTest, AfterAFailedWritebackNoSyncSucceeds) {
   auto file = OpenWrittenAndFailWriteback();
-  file->StartWriteback();
+  EXPECT_EQ(CodeOf(file->StartWriteback()), Code::kIo);
   EXPECT_EQ(env_.fired_fault_count(), 1u);
   EXPECT_TRUE(file->dirty());
   for (int turn = 0; turn < 2; ++turn) EXPECT_EQ(CodeOf(file->Sync()), Code::kIo);
@@ -125,7 +125,7 @@ TEST_F(ExtentStoreTest, NoSyncSucceedsWhileAWritebackFails) {
     synced = std::async(std::launch::async, [&] { return CodeOf(file->Sync()); });
     EXPECT_EQ(synced.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
   });
-  file->StartWriteback();
+  EXPECT_EQ(CodeOf(file->StartWriteback()), Code::kIo);
   ASSERT_TRUE(synced.valid());
   EXPECT_EQ(synced.get(), Code::kIo);
   env_.SetHook(nullptr);
