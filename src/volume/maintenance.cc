@@ -165,6 +165,15 @@ void Maintenance::MakeRoomInJournal() {
 
 Status Maintenance::FlushLocked() {
   last_flush_ = std::chrono::steady_clock::now();
+  // Of a flush that ended by an exception.
+  const bool left_over = context_.journal->has_sealed();
+  Status status = FlushHalf();
+  if (!left_over) return status;
+  const Status second = FlushHalf();
+  return status.ok() ? second : status;
+}
+
+Status Maintenance::FlushHalf() {
   // What is appended from here on goes to the other half. A change in the sealed half is in its
   // volume's pending set, or on its way there under the lock that HasPendingIndex takes.
   const bool sealed = context_.journal->Seal();

@@ -79,6 +79,7 @@ class Maintenance {
   Result<std::optional<std::chrono::milliseconds>> Reclaim(BranchId branch);
   Status ReclaimBranch(BranchId branch);
   Status FlushLocked() CAIRN_REQUIRES(flush_mu_);
+  Status FlushHalf() CAIRN_REQUIRES(flush_mu_);
   Status SyncPast();
 
   VolumeContext& context_;

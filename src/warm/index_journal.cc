@@ -170,7 +170,8 @@ int IndexJournal::FillPercent() {
 
 bool IndexJournal::Seal() {
   MutexLock lock(mu_);
-  if (sealed_ || used_ == 0) return false;
+  if (sealed_) return true;
+  if (used_ == 0) return false;
   const uint64_t other = 1 - active_;
   // Its slots are of older generations, hence empty.
   SetHalf(other, Generation(active_) + 1, 0);
@@ -178,6 +179,11 @@ bool IndexJournal::Seal() {
   used_ = 0;
   sealed_ = true;
   return true;
+}
+
+bool IndexJournal::has_sealed() {
+  MutexLock lock(mu_);
+  return sealed_;
 }
 
 void IndexJournal::Release() {

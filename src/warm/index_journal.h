@@ -69,9 +69,10 @@ class IndexJournal {
   // How full the active half is, in percent.
   int FillPercent();
 
-  // Starts a new active half. False when the other one was not released yet, or when there is
-  // nothing to seal.
+  // Starts a new active half, unless the other one was not released yet. Whether there is a sealed
+  // half now: of nothing none is made.
   bool Seal();
+  bool has_sealed();
   // Empties the sealed half. REQUIRES: all its changes are durable.
   void Release();
 

@@ -96,9 +96,12 @@ TEST_F(JournalTest, SealsOnceUntilReleasedAndNeverAnEmptyHalf) {
   EXPECT_FALSE(journal->Seal());
   ASSERT_TRUE(Append(*journal, 1));
   EXPECT_TRUE(journal->Seal());
+  EXPECT_TRUE(journal->has_sealed());
   ASSERT_TRUE(Append(*journal, 2));
-  EXPECT_FALSE(journal->Seal());
+  EXPECT_TRUE(journal->Seal());
   journal->Release();
+  EXPECT_FALSE(journal->has_sealed());
+  EXPECT_EQ(MustFind(), Numbers{2});
   EXPECT_TRUE(journal->Seal());
 }
 
@@ -118,7 +121,8 @@ TEST_F(JournalTest, AFullHalfTakesNothingUntilAnotherBegins) {
     expected.push_back(kSlots + n);
   }
   EXPECT_FALSE(Append(*journal, 9999));
-  EXPECT_FALSE(journal->Seal());
+  EXPECT_TRUE(journal->Seal());
+  EXPECT_FALSE(Append(*journal, 9999));
   EXPECT_EQ(MustFind(), expected);
   journal->Release();
   expected.erase(expected.begin(), expected.begin() + kSlots);
