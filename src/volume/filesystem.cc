@@ -324,8 +324,9 @@ SnapshotOps& Filesystem::snapshots() { return state_->snapshots; }
 Result<SpaceInfo> Filesystem::Space() { return state_->context.store->Space(); }
 
 Result<std::string> Filesystem::StatusJson(InodeId inode) {
-  return DescribeStatus(
-      {state_->context, state_->names, state_->table, state_->errors, state_->parts.facts}, inode);
+  return DescribeStatus({state_->context, state_->names, state_->table, state_->errors,
+                         state_->parts.facts, state_->maintenance.reclaims_waiting()},
+                        inode);
 }
 
 void Filesystem::NoteError(InodeId inode, const Status& status) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -229,7 +230,7 @@ void Maintenance::ReclaimSoon(BranchId branch) {
 
 size_t Maintenance::reclaims_waiting() {
   MutexLock lock(waiting_mu_);
-  return waiting_.size();
+  return waiting_.size() + at_work_;
 }
 
 void Maintenance::PostReclaim(BranchId branch, std::chrono::milliseconds delay) {
@@ -254,10 +255,12 @@ void Maintenance::RunReclaims() {
     branch = queue_.front();
     queue_.pop_front();
     waiting_.erase(branch);
+    ++at_work_;
   }
   RunReclaim(branch);
   {
     MutexLock lock(waiting_mu_);
+    --at_work_;
     reclaiming_ = !queue_.empty();
     if (!reclaiming_) return;
   }
@@ -373,6 +376,8 @@ Status Maintenance::ReclaimBranch(BranchId branch) {
       const bool last = batch.count() < kDeletesPerBatch;
       CAIRN_RETURN_IF_ERROR(index.Commit(batch));
       if (last) break;
+      if (gatekeeper_->stopping.load()) return Status::Ok();  // the next mount goes on
+      std::this_thread::sleep_for(options_.clean_pause);
     }
   }
   IndexBatch batch;

@@ -53,7 +53,7 @@ class Maintenance {
   void DestroySoon(InodeId inode);
   // A branch that the index marks as dead, or to be cleaned; the mark may be about to be committed.
   void ReclaimSoon(BranchId branch);
-  // How many branches wait for that.
+  // How many branches wait for that, or have it done now.
   size_t reclaims_waiting();
   Sealer& sealer() { return sealer_; }
 
@@ -98,6 +98,7 @@ class Maintenance {
   // executor's threads free.
   std::deque<BranchId> queue_ CAIRN_GUARDED_BY(waiting_mu_);
   bool reclaiming_ CAIRN_GUARDED_BY(waiting_mu_) = false;
+  size_t at_work_ CAIRN_GUARDED_BY(waiting_mu_) = 0;
   // Those whose mark an earlier server left, and no pass has ended since.
   std::set<BranchId> unknown_ CAIRN_GUARDED_BY(waiting_mu_);
 

@@ -76,10 +76,13 @@ Result<std::string> DescribeStatus(const StatusSources& sources, InodeId inode) 
   json["size"] = sums.size;
   json["warm_bytes"] = sums.warm_bytes;
   json["cold_bytes"] = 0;
-  json["shared_bytes"] = 0;
+  json["shared_bytes"] = nullptr;  // not counted here: that takes a walk of the index
   json["encrypted"] = false;
   json["hydrated_percent"] = 100;
   json["jobs"] = nlohmann::json::array();
+  if (inode == kRootInode && sources.branches_to_clean > 0) {
+    json["jobs"].push_back({{"kind", "clean-up"}, {"branches", sources.branches_to_clean}});
+  }
   const std::string last_error = sources.errors.Find(inode);
   if (last_error.empty()) {
     json["last_error"] = nullptr;

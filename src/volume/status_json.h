@@ -18,6 +18,7 @@ struct StatusSources {
   VolumeTable& table;
   const ErrorBoard& errors;
   const std::map<std::string, uint64_t>& facts;  // of the mount
+  uint64_t branches_to_clean = 0;                // Maintenance::reclaims_waiting
 };
 
 // Sizes are bytes. A directory's are sums over the volumes below it; the root adds the mount's.

@@ -328,6 +328,32 @@ TEST(BranchViewsTest, AMarkOfASnapshotThatCameAndWentDuringAPassStays) {
   EXPECT_FALSE(*index.HasClean(branch));
 }
 
+// Lower bounds only: a pause is never shorter than it was asked to be.
+TEST(SnapshotPaceTest, CleaningPausesBetweenPieces) {
+  using Clock = std::chrono::steady_clock;
+  TestMachine::Settings settings;
+  settings.clean_pause = std::chrono::milliseconds(50);
+  TestMachine machine(settings);
+  machine.Mount();
+  const auto volume = machine.Create("v");
+  // More chunks than records go in one batch.
+  for (uint64_t chunk = 0; chunk < 5000; ++chunk) {
+    ASSERT_EQ(WriteCode(*volume, chunk * kChunkSize, kBlockSize, 1), Code::kOk);
+  }
+  ASSERT_TRUE(TrySnapshot(machine.filesystem(), "s", {"v"}).ok());
+  ASSERT_EQ(WriteCode(*volume, 0, kBlockSize, 2), Code::kOk);
+  machine.RunBackground();
+  ASSERT_TRUE(DeleteSnapshot(machine.filesystem(), "s").ok());
+  auto began = Clock::now();
+  machine.RunBackground();
+  EXPECT_GE(Clock::now() - began, settings.clean_pause) << "what one view left";
+  ASSERT_TRUE(machine.filesystem().Unlink(kRootInode, "v", {}).ok());
+  began = Clock::now();
+  for (int i = 0; i < 3; ++i) machine.RunBackground();
+  EXPECT_GE(Clock::now() - began, settings.clean_pause) << "a whole branch";
+  EXPECT_EQ(AllocatedBytes(machine), 0u);
+}
+
 TEST(SnapshotConcurrencyTest, CleaningOfManyBranchesLeavesTheExecutorToOthers) {
   TestMachine::Settings settings;
   settings.executor_threads = 2;
@@ -355,8 +381,13 @@ TEST(SnapshotConcurrencyTest, CleaningOfManyBranchesLeavesTheExecutorToOthers) {
     ASSERT_TRUE(DeleteSnapshot(machine.filesystem(), "s").ok());
     machine.executor().Post([&] { ran.set_value(); });
     EXPECT_EQ(ran.get_future().wait_for(kEnough), std::future_status::ready);
+    EXPECT_NE(machine.filesystem()
+                  .StatusJson(kRootInode)
+                  ->find(R"("jobs":[{"branches":3,"kind":"clean-up"}])"),
+              std::string::npos);
   }
   machine.executor().Drain();
+  EXPECT_NE(machine.filesystem().StatusJson(kRootInode)->find(R"("jobs":[])"), std::string::npos);
   for (const auto& volume : volumes) {
     EXPECT_TRUE(Holds(*volume, 0, kMiB, 2));
     EXPECT_EQ(*volume->AllocatedBytes(), kMiB);

@@ -31,6 +31,7 @@ class TestMachine {
   struct Settings {
     uint64_t chunk_map_bytes = 16 << 10;  // so that leaves come and go
     std::chrono::milliseconds flush_interval{0};
+    std::chrono::milliseconds clean_pause{0};
     // So that the reserve for the index is small.
     uint64_t capacity = 256 << 20;
     size_t idle_volumes = 1024;
@@ -75,6 +76,7 @@ class TestMachine {
     parts.takes_over = takes_over_;
     FilesystemOptions options;
     options.flush_interval = settings_.flush_interval;
+    options.clean_pause = settings_.clean_pause;
     options.chunk_map_bytes = settings_.chunk_map_bytes;
     options.idle_volumes = settings_.idle_volumes;
     options.seal_bytes = settings_.seal_bytes;
