@@ -145,11 +145,7 @@ Result<DiffPage> SnapshotOps::Diff(InodeId from, InodeId to, uint64_t offset, si
 Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
   InodeRecord record;
   CAIRN_ASSIGN_OR_RETURN(const Lineage lineage, LineageOf(inode, record));
-  // What its volume has overwritten since is to be in the index, too.
-  CAIRN_ASSIGN_OR_RETURN(const BranchRecord branch, index().GetBranch(record.branch));
-  if (const auto volume = parts_.table.FindLoaded(branch.inode)) {
-    CAIRN_RETURN_IF_ERROR(volume->Sync());
-  }
+  CAIRN_RETURN_IF_ERROR(SyncHeadOf(record.branch));
   VolumeSizes sizes;
   sizes.size = record.size;
   for (ChunkIndex chunk;;) {
@@ -165,13 +161,38 @@ Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
     }
     chunk = ChunkIndex((number + 1) * ChunkLeaf::kChunks);
   }
-  // What would be needed of the branch with this view and without it.
+  // A branch that nobody else needs would go as a whole, and with it its view of its parent.
+  std::optional<Epoch> seen;
+  if (record.kind == FileKind::kSnapshot) seen = record.epoch;
+  for (BranchId at = record.branch;;) {
+    CAIRN_ASSIGN_OR_RETURN(const Freed freed, FreedWithout(at, seen));
+    sizes.exclusive_bytes += freed.bytes;
+    if (!freed.all) break;
+    CAIRN_ASSIGN_OR_RETURN(const BranchRecord gone, index().GetBranch(at));
+    if (gone.parent == BranchId(0)) break;
+    at = gone.parent;
+    seen = gone.parent_epoch;
+  }
+  sizes.exclusive_bytes = std::min(sizes.exclusive_bytes, sizes.mapped_bytes);
+  sizes.shared_bytes = sizes.mapped_bytes - sizes.exclusive_bytes;
+  return sizes;
+}
+
+// What the branch's volume has overwritten is in the index then.
+Status SnapshotOps::SyncHeadOf(BranchId branch) {
+  CAIRN_ASSIGN_OR_RETURN(const BranchRecord record, index().GetBranch(branch));
+  const auto volume = parts_.table.FindLoaded(record.inode);
+  return volume ? volume->Sync() : Status::Ok();
+}
+
+Result<SnapshotOps::Freed> SnapshotOps::FreedWithout(BranchId branch, std::optional<Epoch> seen) {
+  CAIRN_RETURN_IF_ERROR(SyncHeadOf(branch));
   CAIRN_ASSIGN_OR_RETURN(const BranchViews::Needs needs,
-                         parts_.context.views->Find(index(), record.branch));
-  const Epoch own = record.kind == FileKind::kSnapshot ? record.epoch : needs.newest;
+                         parts_.context.views->Find(index(), branch));
+  const Epoch own = seen.value_or(needs.newest);
   std::vector<Epoch> others;
-  size_t at_own = record.kind == FileKind::kSnapshot ? 0 : 1;
-  CAIRN_RETURN_IF_ERROR(index().ForEachView(record.branch, [&](const View& view) {
+  size_t at_own = seen ? 0 : 1;
+  CAIRN_RETURN_IF_ERROR(index().ForEachView(branch, [&](const View& view) {
     if (view.epoch == own) ++at_own;
     others.push_back(view.epoch);
     return true;
@@ -180,19 +201,20 @@ Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
   // Another one that sees the same epoch needs all that this one does.
   if (at_own <= 1) std::erase(others, own);
   std::sort(others.begin(), others.end());
+  Freed freed{.bytes = 0, .all = others.empty()};
   std::vector<std::pair<Epoch, VersionRecord>> versions;
   ChunkIndex current;
   const auto count = [&] {
     const auto with = NeededBlocks(versions, needs.views);
     const auto without = NeededBlocks(versions, others);
     for (size_t i = 0; i < versions.size(); ++i) {
-      const BlockMask own_blocks = with[i] & ~without[i] & versions[i].second.extent;
-      sizes.exclusive_bytes += static_cast<uint64_t>(std::popcount(own_blocks)) * kBlockSize;
+      const BlockMask blocks = with[i] & ~without[i] & versions[i].second.extent;
+      freed.bytes += static_cast<uint64_t>(std::popcount(blocks)) * kBlockSize;
     }
     versions.clear();
   };
   CAIRN_RETURN_IF_ERROR(
-      index().ForEachVersion(record.branch, ChunkIndex(0), ChunkIndex(ChunkCount(kMaxVolumeSize)),
+      index().ForEachVersion(branch, ChunkIndex(0), ChunkIndex(ChunkCount(kMaxVolumeSize)),
                              [&](ChunkIndex chunk, Epoch epoch, const VersionRecord& version) {
                                if (chunk != current) count();
                                current = chunk;
@@ -200,9 +222,7 @@ Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
                                return true;
                              }));
   count();
-  sizes.exclusive_bytes = std::min(sizes.exclusive_bytes, sizes.mapped_bytes);
-  sizes.shared_bytes = sizes.mapped_bytes - sizes.exclusive_bytes;
-  return sizes;
+  return freed;
 }
 
 }  // namespace cairn

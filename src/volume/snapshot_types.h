@@ -22,7 +22,7 @@ struct DiffPage {
 struct VolumeSizes {
   uint64_t size = 0;
   uint64_t mapped_bytes = 0;     // blocks that lie in extent files
-  uint64_t exclusive_bytes = 0;  // of those, what would come back if this one were removed
+  uint64_t exclusive_bytes = 0;  // what would come back if this one were removed, of as many
   uint64_t shared_bytes = 0;     // the rest: other snapshots, clones or the volume need it, too
 };
 

@@ -275,6 +275,50 @@ TEST_F(SnapshotServiceTest, SizesTellWhatDeletionWouldGiveBack) {
   EXPECT_EQ(service_->Sizes(data_)->exclusive_bytes, 0u);
 }
 
+TEST_F(SnapshotServiceTest, SizesTellWhatAloneKeepsItsParents) {
+  constexpr uint64_t kMapped = kChunkSize + kBlockSize;
+  const auto held = [&] {
+    uint64_t bytes = 0;
+    for (const std::string& path : machine_.env().AllFiles()) {
+      if (path.find("/extents/") != std::string::npos) {
+        bytes += machine_.env().Info(path)->allocated_bytes;
+      }
+    }
+    return bytes;
+  };
+  const SnapshotInfo one = Create(Request("one"));
+  const auto clone_of = [&](InodeId source, const char* name) {
+    CloneRequest request;
+    request.source = source;
+    request.target_parent = vm_;
+    request.target_name = name;
+    auto made = service_->Clone(request, kRoot);
+    EXPECT_TRUE(made.ok()) << made.status().ToString();
+    return made->inode;
+  };
+  const auto exclusive = [&](InodeId inode) { return service_->Sizes(inode)->exclusive_bytes; };
+  const InodeId child = clone_of(one.members[1].inode, "child");
+  const InodeId grandchild = clone_of(child, "grandchild");
+  EXPECT_EQ(exclusive(grandchild), 0u);
+  ASSERT_TRUE(service_->Delete(one.id, kRoot).ok());
+  ASSERT_TRUE(filesystem().Unlink(vm_, "data.img", kRoot).ok());
+  machine_.RunBackground();
+  EXPECT_EQ(exclusive(grandchild), 0u);
+  EXPECT_EQ(exclusive(child), 0u);
+  ASSERT_TRUE(filesystem().Unlink(vm_, "child", kRoot).ok());
+  machine_.RunBackground();
+  EXPECT_EQ(exclusive(grandchild), kMapped);
+  // Blocks of a parent that its child has overwritten come back with it as well.
+  auto volume = filesystem().FindVolume(grandchild);
+  ASSERT_EQ(WriteCode(**volume, 0, kBlockSize, 7), Code::kOk);
+  EXPECT_EQ(exclusive(grandchild), kMapped);
+  ASSERT_TRUE((*volume)->Sync().ok());
+  const uint64_t before = held();
+  ASSERT_TRUE(filesystem().Unlink(vm_, "grandchild", kRoot).ok());
+  machine_.RunBackground();
+  EXPECT_EQ(before - held(), kMapped + kBlockSize);
+}
+
 TEST_F(SnapshotServiceTest, CopiesOfWholeFilesShareTheirBlocksAndOthersDoNot) {
   constexpr uint64_t kLarge = 12 * kChunkSize + 300;
   auto volume = filesystem().FindVolume(data_);
