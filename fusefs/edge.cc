@@ -17,6 +17,7 @@ bool WantsReason(int error) {
     case ENOSPC:
     case EROFS:
     case EOPNOTSUPP:
+    case ETIMEDOUT:
       return true;
     default:
       return false;

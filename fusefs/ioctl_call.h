@@ -44,6 +44,10 @@ Status CarryOut(IoctlHandler<Argument> handler, const Request& request, InodeId 
   int result = 0;
   if (!status.ok()) {
     result = -request.edge().Refuse(inode, status);
+    // Whatever the reason, as for attributes; but who has no rights leaves no trace on the file.
+    if (status.code() != Code::kAccess && status.code() != Code::kPermission) {
+      request.filesystem().NoteError(inode, status);
+    }
     const std::string& reason = status.context();
     std::memcpy(argument->error, reason.data(),
                 std::min(reason.size(), sizeof(argument->error) - 1));

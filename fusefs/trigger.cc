@@ -64,6 +64,10 @@ Result<CloneTrigger> ParseCloneTrigger(std::string_view value) {
       value.size() == kTo.size()) {
     return Refuse(value, "to=PATH");
   }
+  // To make one without would give out what was to be encrypted.
+  if (value.find(",key=") != std::string_view::npos) {
+    return Status(Code::kUnsupported, "clones with a key of their own cannot be made yet");
+  }
   return CloneTrigger{std::string(value.substr(kTo.size()))};
 }
 

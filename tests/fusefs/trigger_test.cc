@@ -44,6 +44,7 @@ TEST(CloneTrigger, TakesAPath) {
   for (const auto value : {""sv, "to"sv, "to="sv, "vm2"sv, "to=a\0b"sv}) {
     EXPECT_FALSE(ParseCloneTrigger(value).ok()) << value;
   }
+  EXPECT_EQ(ParseCloneTrigger("to=vm2,key=k1").status().code(), Code::kUnsupported);
 }
 
 TEST(TargetPath, IsFromTheRootTheMountpointOrTheSource) {

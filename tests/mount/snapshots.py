@@ -97,6 +97,7 @@ def refused_with_a_reason_and_nothing_made(bin_folder):
             check(len(done.stderr) > 10, f"{what}: {done.stderr!r}")
 
         by_ioctl("EEXIST", "a taken name", folder, "taken")
+        check("taken" in os.getxattr(folder, "user.cairn.error").decode(), "no reason is kept")
         by_attribute("EEXIST", "a taken name", folder, b"taken")
         by_command("a taken name", folder, "--name", "taken")
         by_ioctl("EINVAL", "nothing is left", folder, "x", filters=["exclude=*"])
