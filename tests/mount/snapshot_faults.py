@@ -26,13 +26,17 @@ class Worker(threading.Thread):
         super().__init__(daemon=True)
         self.mount, self.state, self.rng = mount, state, rng
         self.doing = None
+        self.killing = False
+        self.failure = None
+        self.done = set()
 
     def run(self):
         try:
             while True:
                 self.step()
-        except OSError:
-            pass  # killed; `doing` says in what
+        except OSError as error:
+            if not self.killing:  # else `doing` says in what
+                self.failure = error
 
     def step(self):
         choice = self.rng.choice(("fill", "fill", "create", "create", "rollback", "clone", "delete"))
@@ -67,6 +71,8 @@ class Worker(threading.Thread):
             self.doing = ("delete", name, state.snapshots[name])
             tools.with_fd(self.mount.path(".snapshots", name), tools.call, "delete")
             del state.snapshots[name]
+        if self.doing:
+            self.done.add(choice)
         self.doing = None
 
 
@@ -150,6 +156,7 @@ def all_or_nothing(bin_folder, rounds):
     rng = random.Random(seed)
     state = State()
     interrupted = {}
+    done = set()
     with cairn_mount.Mount(bin_folder) as mount:
         os.mkdir(mount.path("vm"))
         for name in FILES:
@@ -160,10 +167,13 @@ def all_or_nothing(bin_folder, rounds):
             worker = Worker(mount, state, random.Random(rng.random()))
             worker.start()
             time.sleep(rng.uniform(0.05, 0.6))
+            worker.killing = True
             mount.kill()
             worker.join(60)
-            check(not worker.is_alive(), f"round {number}: a call hangs after the kill")
             what = f"round {number}"
+            check(not worker.is_alive(), f"{what}: a call hangs after the kill")
+            check(worker.failure is None, f"{what}: {worker.doing}: {worker.failure!r}")
+            done |= worker.done
             mount.fsck()
             mount.up()
             if worker.doing:
@@ -183,6 +193,8 @@ def all_or_nothing(bin_folder, rounds):
         check_equal({name: file_hash(mount.path("vm", name)) for name in FILES}, live, "at last")
         mount.down()
         mount.fsck()
+    check_equal(done, {"fill", "create", "rollback", "clone", "delete"}, "what was ever done")
+    check(interrupted, "no request was ever interrupted")
     print(f"interrupted: {interrupted}")
 
 
