@@ -1,6 +1,6 @@
 #!/bin/bash
 # Shows Cairn's main job on a fresh Debian 12, as root: builds it, mounts a demo store, puts a real
-# filesystem on a volume, and checks what it shows. Everything it makes lies in one temporary
+# filesystem on a volume, takes a snapshot, clones it and rolls back, and checks what it shows. Everything it makes lies in one temporary
 # folder and is removed at the end, also after a failure.
 #
 #   examples/quickstart.sh [--keep]     --keep leaves the demo mounted and says how to use it
@@ -30,6 +30,7 @@ die() {
 }
 
 guest_is_mounted() { mountpoint -q "$demo/guest" 2>/dev/null; }
+copy_is_mounted() { mountpoint -q "$demo/copy" 2>/dev/null; }
 cairn_is_mounted() { mountpoint -q "$demo/mnt" 2>/dev/null; }
 
 release_guest() {
@@ -47,6 +48,7 @@ clean_up() {
   [[ -n $demo ]] || exit "$code"
   if [[ $keep = yes && $code -eq 0 ]]; then exit 0; fi
   if guest_is_mounted; then umount "$demo/guest" || umount -l "$demo/guest"; fi
+  if copy_is_mounted; then umount "$demo/copy" || umount -l "$demo/copy"; fi
   [[ -z $loop ]] || losetup --detach "$loop"
   if cairn_is_mounted; then
     "$build/bin/cairn" unmount "$demo/mnt" >/dev/null 2>&1 || umount -l "$demo/mnt"
@@ -68,6 +70,7 @@ The demo stays:
 Try, for example:
    truncate -s 1T $demo/mnt/vm1/second.img
    $build/bin/cairn status $demo/mnt
+   $build/bin/cairn snapshot create $demo/mnt/vm1 --name tuesday
    mount -o loop $demo/mnt/vm1/data.img /mnt
 To remove it, once nothing uses a volume of it:
    $build/bin/cairn unmount $demo/mnt && rm -r $demo
@@ -179,6 +182,37 @@ trim_guest() {
   show du -sh "$demo/store"
 }
 
+expect_kept() { # DIRECTORY WHAT
+  [[ $(sha256sum <"$1/documents/kept") = "$kept_hash" ]] || die "the file differs in $2"
+  say "documents/kept in $2 is the same, by hash"
+}
+
+snapshot_clone_and_roll_back() {
+  step "A snapshot of all volumes of vm1, at one instant; then the guest loses a file"
+  sync -f "$demo/guest"
+  show "$build/bin/cairn" snapshot create "$demo/mnt/vm1" --name monday
+  rm "$demo/guest/documents/kept"
+  sync -f "$demo/guest"
+  say "documents/kept is removed"
+
+  step "A writable clone of the snapshot copies nothing"
+  mkdir "$demo/copy"
+  show "$build/bin/cairn" clone "$demo/mnt/.snapshots/monday/vm1" "$demo/mnt/vm2"
+  # The loop device goes with the mount.
+  mount -o loop "$demo/mnt/vm2/data.img" "$demo/copy"
+  expect_kept "$demo/copy" "the clone"
+  umount "$demo/copy"
+
+  step "Rolling back: vm1 as it was; what it was until now is kept as another snapshot"
+  release_guest
+  show "$build/bin/cairn" snapshot rollback "$demo/mnt/.snapshots/monday"
+  attach_guest
+  mount "$loop" "$demo/guest"
+  expect_kept "$demo/guest" "the guest"
+  show "$build/bin/cairn" snapshot list "$demo/mnt"
+  show "$build/bin/cairn" snapshot delete "$demo/mnt/.snapshots/monday"
+}
+
 show_policies() {
   step "Policies are extended attributes; a volume inherits what its directory says"
   show setfattr -n user.cairn.role -v data "$demo/mnt/vm1"
@@ -207,9 +241,7 @@ remount_and_check() {
   attach_guest
   show e2fsck -fn "$loop"
   mount -o ro "$loop" "$demo/guest"
-  [[ $(sha256sum <"$demo/guest/documents/kept") = "$kept_hash" ]] ||
-    die "the file in the guest differs after the remount"
-  say "the guest's file is the same, by hash: ${kept_hash%% *}"
+  expect_kept "$demo/guest" "the guest after the remount"
   release_guest
 }
 
@@ -234,6 +266,7 @@ build_cairn
 make_volume
 fill_guest
 trim_guest
+snapshot_clone_and_roll_back
 show_policies
 show_status
 remount_and_check

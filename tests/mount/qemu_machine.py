@@ -26,6 +26,9 @@ def unpack_kernel(bin_folder, folder):
     if not glob.glob(os.path.join(cache, "linux-image-*.deb")):
         os.makedirs(cache, exist_ok=True)
         depends = run("apt-cache", "depends", KERNEL_PACKAGE, ok=False).stdout
+        if "linux-image-" not in depends:  # a machine that has never asked what packages there are
+            run("apt-get", "-q", "update", ok=False, timeout=300)
+            depends = run("apt-cache", "depends", KERNEL_PACKAGE, ok=False).stdout
         names = re.findall(r"Depends: (linux-image-\S+)", depends)
         done = run("apt-get", "-q", "download", *names[:1], cwd=cache, ok=False, timeout=300)
         if not names or done.returncode != 0:
