@@ -170,7 +170,12 @@ Status DiskVolume::SealRegion(RegionSeal& seal, const SealPass& pass, SealResult
                            context_.store->extents().Open({id.branch, id.epoch, SegmentOf(first)},
                                                           ExtentStore::Mode::kMustExist, 0));
     // Sync has done that for the current epoch's files; not for older ones.
-    CAIRN_RETURN_IF_ERROR(file->Sync());
+    Status synced = file->Sync();
+    if (!synced.ok()) {
+      // The file's own: what a writer has written meanwhile may be lost with it.
+      Poison(synced);
+      return synced;
+    }
   }
   const bool tracked = seal.tracked();
   IndexBatch batch;

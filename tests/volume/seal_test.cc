@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "src/volume/disk_volume.h"
 #include "tests/volume/volume_test_util.h"
 
 namespace cairn {
@@ -52,6 +53,39 @@ class SealTest : public testing::Test {
     return ReadStatus(volume, offset, length).code();
   }
 };
+
+// It takes what a writer wrote beside with it, of which no other sync may know.
+TEST_F(SealTest, ASyncOfTheSealersThatFailsPoisons) {
+  constexpr uint64_t kOther = kChunksPerRegion * kChunkSize;
+  TestMachine machine;
+  machine.Mount();
+  auto volume = std::static_pointer_cast<DiskVolume>(machine.Create("v"));
+  for (const uint64_t offset : {uint64_t{0}, kOther}) {
+    ASSERT_EQ(WriteCode(*volume, offset, kBlockSize, 7), Code::kOk);
+  }
+  ASSERT_TRUE(volume->Sync().ok());
+  ASSERT_EQ(WriteCode(*volume, 0, kBlockSize, 8), Code::kOk);
+  uint64_t syncs = 0;
+  machine.env().SetHook([&](Op op, const std::string& path) {
+    if (op != Op::kSync || path.find("/extents/") == std::string::npos) return;
+    ++syncs;
+    if (syncs != 1) return;
+    EXPECT_EQ(WriteCode(*volume, kOther, kBlockSize, 9), Code::kOk);
+  });
+  Fault fault;
+  fault.ops = Op::kSync;
+  fault.path_contains = "/extents/";
+  fault.nth = 2;
+  fault.error = EIO;
+  machine.env().AddFault(fault);
+  DiskVolume::SealPass pass;
+  pass.most_regions = 1;
+  pass.stop = [] { return false; };
+  EXPECT_FALSE(volume->SealIdleRegions(pass).ok());
+  machine.env().SetHook(nullptr);
+  ASSERT_EQ(machine.env().fired_fault_count(), 1u);
+  EXPECT_EQ(volume->Health().code(), Code::kReadOnly);
+}
 
 TEST_F(SealTest, AFlippedByteIsAnErrorThatNamesTheFileAndTheOtherBlocksStayReadable) {
   TestMachine machine;
