@@ -255,9 +255,10 @@ Status DiskVolume::HideInLeaf(const Lineage& beneath, ChunkIndex first, IndexBat
       }));
   for (ChunkIndex chunk = first; chunk <= last; chunk = chunk.Next()) {
     const auto found = own.find(chunk);
+    if (found == own.end() && leaf.LowerData(chunk) == 0) continue;
     // Not where zeros lie beneath: clean-up takes them away because of what the head has there.
     if (leaf.Lower(chunk).empty()) {
-      if (found != own.end()) batch.DeleteVersion(head.branch, chunk, head.epoch);
+      batch.DeleteVersion(head.branch, chunk, head.epoch);
       continue;
     }
     if (found != own.end() && found->second.zero == kAllBlocks) continue;
