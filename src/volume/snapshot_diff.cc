@@ -145,7 +145,6 @@ Result<DiffPage> SnapshotOps::Diff(InodeId from, InodeId to, uint64_t offset, si
 Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
   InodeRecord record;
   CAIRN_ASSIGN_OR_RETURN(const Lineage lineage, LineageOf(inode, record));
-  CAIRN_RETURN_IF_ERROR(SyncHeadOf(record.branch));
   VolumeSizes sizes;
   sizes.size = record.size;
   for (ChunkIndex chunk;;) {
@@ -168,25 +167,19 @@ Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
     CAIRN_ASSIGN_OR_RETURN(const Freed freed, FreedWithout(at, seen));
     sizes.exclusive_bytes += freed.bytes;
     if (!freed.all) break;
-    CAIRN_ASSIGN_OR_RETURN(const BranchRecord gone, index().GetBranch(at));
-    if (gone.parent == BranchId(0)) break;
-    at = gone.parent;
-    seen = gone.parent_epoch;
+    if (freed.parent == BranchId(0)) break;
+    at = freed.parent;
+    seen = freed.parent_epoch;
   }
   sizes.exclusive_bytes = std::min(sizes.exclusive_bytes, sizes.mapped_bytes);
   sizes.shared_bytes = sizes.mapped_bytes - sizes.exclusive_bytes;
   return sizes;
 }
 
-// What the branch's volume has overwritten is in the index then.
-Status SnapshotOps::SyncHeadOf(BranchId branch) {
-  CAIRN_ASSIGN_OR_RETURN(const BranchRecord record, index().GetBranch(branch));
-  const auto volume = parts_.table.FindLoaded(record.inode);
-  return volume ? volume->Sync() : Status::Ok();
-}
-
 Result<SnapshotOps::Freed> SnapshotOps::FreedWithout(BranchId branch, std::optional<Epoch> seen) {
-  CAIRN_RETURN_IF_ERROR(SyncHeadOf(branch));
+  CAIRN_ASSIGN_OR_RETURN(const BranchRecord record, index().GetBranch(branch));
+  // What its volume has overwritten is to be in the index; where it cannot be, less comes back.
+  if (const auto volume = parts_.table.FindLoaded(record.inode)) (void)volume->Sync();
   CAIRN_ASSIGN_OR_RETURN(const BranchViews::Needs needs,
                          parts_.context.views->Find(index(), branch));
   const Epoch own = seen.value_or(needs.newest);
@@ -201,7 +194,10 @@ Result<SnapshotOps::Freed> SnapshotOps::FreedWithout(BranchId branch, std::optio
   // Another one that sees the same epoch needs all that this one does.
   if (at_own <= 1) std::erase(others, own);
   std::sort(others.begin(), others.end());
-  Freed freed{.bytes = 0, .all = others.empty()};
+  Freed freed;
+  freed.all = others.empty();
+  freed.parent = record.parent;
+  freed.parent_epoch = record.parent_epoch;
   std::vector<std::pair<Epoch, VersionRecord>> versions;
   ChunkIndex current;
   const auto count = [&] {

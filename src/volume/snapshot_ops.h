@@ -197,10 +197,11 @@ class SnapshotOps {
   Result<uint64_t> CloneToEnd(const Source& source, InodeId source_inode, InodeId target_inode,
                               const Range& range, std::chrono::milliseconds deadline,
                               const Caller& caller);
-  Status SyncHeadOf(BranchId branch);
   struct Freed {
     uint64_t bytes = 0;
     bool all = false;  // nobody else needs the branch
+    BranchId parent;
+    Epoch parent_epoch;
   };
   // What of the branch would come back without one view of epoch `seen`, or without its head.
   Result<Freed> FreedWithout(BranchId branch, std::optional<Epoch> seen);
