@@ -7,8 +7,8 @@
  *
  * A descriptor opened for reading is enough to send each of them. What a command then may do is
  * decided by the rights of the process that sends it, at that moment, as file modes give them:
- * the descriptor gives none. STATUS, SNAPSHOT_SHOW and SNAPSHOT_MEMBERS, which only describe what
- * the descriptor is of, ask for no more than to have it.
+ * the descriptor gives none. STATUS and SNAPSHOT_SHOW only describe, and ask for no more than to
+ * have it; SNAPSHOT_MEMBERS leaves out what its caller cannot reach.
  *
  * Texts are NUL-terminated. A "list" is one text behind the other, each with its NUL, and ends
  * with an empty one; the array must have room for that.
@@ -83,7 +83,7 @@ struct cairn_ioc_status {
  * The caller must be allowed to write the volume or directory.
  * EEXIST: the name is taken. EINVAL: the filters leave nothing; the name is none. ETIMEDOUT:
  * I/O could not be held in time. After an error there is no snapshot; only if the index could not
- * be written (EIO), the next mount may show it, whole.
+ * be written (EIO, ENOSPC), the next mount may show it, whole.
  */
 struct cairn_ioc_snapshot_create {
   __u32 version;    /* in, as all up to `tags`: CAIRN_IOC_VERSION */

@@ -44,7 +44,7 @@ Status CarryOut(IoctlHandler<Argument> handler, const Request& request, InodeId 
   int result = 0;
   if (!status.ok()) {
     result = -request.edge().Refuse(inode, status);
-    // Whatever the reason, as for attributes; but who has no rights leaves no trace on the file.
+    // Whatever the reason, as for attributes; but those who may not do it need not show there.
     if (status.code() != Code::kAccess && status.code() != Code::kPermission) {
       request.filesystem().NoteError(inode, status);
     }

@@ -235,7 +235,17 @@ size_t Maintenance::reclaims_waiting() {
 
 void Maintenance::PostReclaim(BranchId branch, std::chrono::milliseconds delay) {
   if (delay.count() > 0) {
-    return PostAfter(delay, [this, branch] { ReclaimSoon(branch); });
+    // One that was not done counts as waiting; not one that waits for what its volume overwrites.
+    const size_t counted = delay <= kTickInterval ? 1 : 0;
+    {
+      MutexLock lock(waiting_mu_);
+      at_work_ += counted;
+    }
+    return PostAfter(delay, [this, branch, counted] {
+      ReclaimSoon(branch);
+      MutexLock lock(waiting_mu_);
+      at_work_ -= counted;
+    });
   }
   {
     // Many requests, one pass.

@@ -53,7 +53,7 @@ class Maintenance {
   void DestroySoon(InodeId inode);
   // A branch that the index marks as dead, or to be cleaned; the mark may be about to be committed.
   void ReclaimSoon(BranchId branch);
-  // How many branches wait for that, or have it done now.
+  // How many branches wait for that, or have it done now; a few may count twice.
   size_t reclaims_waiting();
   Sealer& sealer() { return sealer_; }
 
