@@ -164,7 +164,7 @@ class TestMachine {
   WarmStore* store_ = nullptr;  // filesystem_'s
 };
 
-// What fsck finds of writes that a crash took, in files that their volume goes on to write to.
+// What fsck may find of writes that a crash, or a sync that failed, took.
 inline bool LeftByCrash(const std::string& code) {
   return code == "leaked-blocks" || code == "behind-end" || code == "extent-unrecorded";
 }
