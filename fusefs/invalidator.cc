@@ -84,8 +84,13 @@ void Invalidator::TellAndAnswer(Invalidation invalidation, uint64_t unique,
       wake_.NotifyOne();
       return;
     }
+    if (stopping_ && LeftToTheNextServer(entry)) return;
   }
   Answer(entry);
+}
+
+bool Invalidator::LeftToTheNextServer(const Entry& entry) {
+  return !entry.invalidation.contents.empty();
 }
 
 void Invalidator::Run() noexcept {
@@ -101,6 +106,7 @@ void Invalidator::Run() noexcept {
       queue_.pop_front();
       tell = !stopping_;
     }
+    if (!tell && LeftToTheNextServer(entry)) continue;
     if (tell) Notify(entry.invalidation);
     if (entry.unique != 0) Answer(entry);
   }

@@ -56,8 +56,10 @@ class Invalidator {
 
   // kIo: no thread.
   Status Start();
-  // What is queued is answered and no longer told to the kernel. REQUIRES: the workers still
-  // serve, since the notification in work may wait for them.
+  // What is queued is no longer told to the kernel, and answered; but who waits for pages to be
+  // forgotten gets no answer from this server, now or later: the kernel sends the request to the
+  // next one again, which finds that it was carried out. REQUIRES: the workers still serve, since
+  // the notification in work may wait for them.
   void Stop();
 
   // Tells the kernel soon. Without an answer that depends on it, it is a hint: under a flood of
@@ -77,6 +79,7 @@ class Invalidator {
     std::function<void()> answered;
   };
 
+  static bool LeftToTheNextServer(const Entry& entry);
   void Run() noexcept;
   void Notify(const Invalidation& invalidation) noexcept;
   void Answer(const Entry& entry) noexcept;

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <future>
+#include <thread>
 
 #include "fusefs/protocol.h"
 #include "src/base/unique_fd.h"
@@ -83,10 +85,39 @@ TEST_F(InvalidatorTest, TellsTheKernelBeforeItAnswers) {
   EXPECT_EQ(message.body, "answer");
 }
 
+// Its answer would say that pages were forgotten.
+TEST_F(InvalidatorTest, ARequestThatIsStoppedBeforePagesAreForgottenIsLeftToTheNextServer) {
+  std::promise<void> begun;
+  std::promise<void> go_on;
+  Invalidator invalidator(ours_.get(), [&](int, std::span<const InodeId>) {
+    begun.set_value();
+    go_on.get_future().wait();
+    return Status::Ok();
+  });
+  ASSERT_TRUE(invalidator.Start().ok());
+  Invalidation pages;
+  pages.contents = {InodeId(70)};
+  Invalidation attributes;
+  attributes.attributes = {InodeId(71)};
+  const auto never = [] { ADD_FAILURE() << "counts as answered"; };
+  invalidator.TellAndAnswer(pages, 1, Bytes("in work"), [] {});
+  begun.get_future().wait();
+  invalidator.TellAndAnswer(pages, 2, Bytes("queued"), never);
+  invalidator.TellAndAnswer(attributes, 3, Bytes("attributes"), [] {});
+  std::thread stop([&] { invalidator.Stop(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  go_on.set_value();
+  stop.join();
+  invalidator.TellAndAnswer(pages, 4, Bytes("late"), never);
+  EXPECT_EQ(Next().body, "in work");
+  EXPECT_EQ(Next().body, "attributes");
+  EXPECT_FALSE(HasNext());
+}
+
 TEST_F(InvalidatorTest, ARequestIsAnsweredAlsoWhenItIsStopped) {
   Invalidator invalidator(ours_.get(), ForgetPages);
   Invalidation changed;
-  changed.contents = {InodeId(70)};
+  changed.attributes = {InodeId(70)};
   invalidator.TellAndAnswer(changed, 1, Bytes("never started"), [] {});
   EXPECT_EQ(Next().body, "never started");
   ASSERT_TRUE(invalidator.Start().ok());
