@@ -101,7 +101,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::Open(Parts parts,
   CAIRN_ASSIGN_OR_RETURN(state.mount_table, MountTable::Open(table_region));
   state.context.mount_table = state.mount_table.get();
   if (!options.read_only) {
-    CAIRN_RETURN_IF_ERROR(ReplayJournal(store, *state.journal));
+    CAIRN_RETURN_IF_ERROR(ReplayJournal(store, *state.journal, *state.mount_table));
     CAIRN_RETURN_IF_ERROR(ReplayTimes(store, *state.mount_table, state.context.clock->NowNs()));
     CAIRN_RETURN_IF_ERROR(store.NoteFeature(kFeatureRequests));
     // Requests of an earlier mount never come again, and this mount counts anew.

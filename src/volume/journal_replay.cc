@@ -38,9 +38,11 @@ Result<Changes> Collect(IndexJournal& journal) {
 }
 
 // Syncs the branch's files that the chunks lie in, and puts their records into the batch. A branch
-// that is gone meanwhile needs nothing.
+// that is gone meanwhile needs nothing. A file that cannot be synced is its volume's affair: `lost`
+// says why, and of this epoch nothing is in the batch.
 Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
-                    const std::map<ChunkIndex, BlockMask>& chunks, IndexBatch& batch) {
+                    const std::map<ChunkIndex, BlockMask>& chunks, IndexBatch& batch,
+                    Status& lost) {
   Index& index = store.index();
   auto record = index.GetBranch(branch);
   if (!record.ok()) {
@@ -52,19 +54,21 @@ Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
   // All versions of an epoch that the record calls past are in the index, and some of them may have
   // been given back since, with their files.
   if (epoch < record->epoch) return Status::Ok();
+  std::set<SegmentIndex> segments;
+  for (const auto& [chunk, mask] : chunks) segments.insert(SegmentOf(chunk));
+  std::map<ExtentId, uint64_t> sizes;
+  for (const SegmentIndex segment : segments) {
+    const ExtentId id{branch, epoch, segment};
+    auto file = store.extents().Open(id, ExtentStore::Mode::kMustExist, 0);
+    lost = file.ok() ? (*file)->SyncAnyway() : std::move(file).status();
+    if (!lost.ok()) return Status::Ok();
+    sizes[id] = (*file)->size();
+  }
+  for (const auto& [id, size] : sizes) batch.PutExtent(id, size);
   if (epoch > record->epoch) {
     // By epochs in their order, so that the newest one's is the last word.
     record->epoch = epoch;
     batch.PutBranch(branch, *record);
-  }
-  std::set<SegmentIndex> segments;
-  for (const auto& [chunk, mask] : chunks) segments.insert(SegmentOf(chunk));
-  for (const SegmentIndex segment : segments) {
-    const ExtentId id{branch, epoch, segment};
-    auto file = store.extents().Open(id, ExtentStore::Mode::kMustExist, 0);
-    if (!file.ok()) return std::move(file).status();
-    CAIRN_RETURN_IF_ERROR((*file)->SyncAnyway());
-    batch.PutExtent(id, (*file)->size());
   }
   std::map<ChunkIndex, VersionRecord> known;
   CAIRN_RETURN_IF_ERROR(
@@ -84,14 +88,28 @@ Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
 
 }  // namespace
 
-Status ReplayJournal(WarmStore& store, IndexJournal& journal) {
+Status ReplayJournal(WarmStore& store, IndexJournal& journal, MountTable& table) {
   CAIRN_ASSIGN_OR_RETURN(const Changes changes, Collect(journal));
   Index& index = store.index();
   IndexBatch batch;
+  // As in a server that lives: a volume whose sync fails takes no writes until the next mount, what
+  // was not durable of it is lost, and all others go on.
+  std::set<BranchId> lost_branches;
+  std::set<InodeId> lost_volumes;
   for (const auto& [head, chunks] : changes.heads) {
-    CAIRN_RETURN_IF_ERROR(ReplayBranch(store, head.first, head.second, chunks, batch));
+    if (lost_branches.contains(head.first)) continue;
+    Status lost;
+    CAIRN_RETURN_IF_ERROR(ReplayBranch(store, head.first, head.second, chunks, batch, lost));
+    if (lost.ok()) continue;
+    CAIRN_ASSIGN_OR_RETURN(const BranchRecord record, index.GetBranch(head.first));
+    LogError("volume {}: what the last server had not made durable is lost: {}",
+             record.inode.value(), lost.ToString());
+    table.MarkPoisoned(record.inode);
+    lost_branches.insert(head.first);
+    lost_volumes.insert(record.inode);
   }
   for (const auto& [inode, size] : changes.sizes) {
+    if (lost_volumes.contains(inode)) continue;
     auto record = index.GetInode(inode);
     if (!record.ok()) {
       if (record.status().code() == Code::kNotFound) continue;

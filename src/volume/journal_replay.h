@@ -12,9 +12,10 @@ namespace cairn {
 // The bytes that the entries speak of are synced first (those of grown files by WarmStore::Open,
 // which syncs all that a dead process left), then the records are committed, then the journal is
 // cleared; a crash anywhere in between leaves the journal as it was, or the power gone
-// and with it the journal. kCorrupt: the journal is damaged; the index stays at its last durable
-// state. REQUIRES: no volume is loaded.
-Status ReplayJournal(WarmStore& store, IndexJournal& journal);
+// and with it the journal. A volume with a file that cannot be synced is marked as poisoned in the
+// table, and what the entries speak of is lost for it alone. kCorrupt: the journal is damaged; the
+// index stays at its last durable state. REQUIRES: no volume is loaded.
+Status ReplayJournal(WarmStore& store, IndexJournal& journal, MountTable& table);
 
 // Volumes that were written to since their times were: nobody knows when exactly any more, but
 // programs may have seen the times, and they must not go back. They become `now_ns`.

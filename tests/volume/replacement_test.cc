@@ -284,6 +284,36 @@ TEST_F(ReplacementTest, ACloseCoversWhatServersBeforeLeftUnsynced) {
   }
 }
 
+// What a living server does when a sync fails, the next one does, too: one volume's affair.
+TEST_F(ReplacementTest, AFileThatCannotBeSyncedPoisonsItsVolumeAndNoOther) {
+  const auto paths_of = [&](const std::string& name, unsigned stamp) {
+    const auto before = machine_.env().AllFiles();
+    EXPECT_EQ(WriteCode(*machine_.Create(name), 0, 2 * kBlockSize, stamp), Code::kOk);
+    for (const std::string& path : machine_.env().AllFiles()) {
+      const bool is_new = std::find(before.begin(), before.end(), path) == before.end();
+      if (is_new && path.find("/extents/") != std::string::npos) return path;
+    }
+    ADD_FAILURE() << "no extent file";
+    return std::string();
+  };
+  const std::string broken = paths_of("broken", 1);
+  paths_of("whole", 2);
+  machine_.env().AddFault({.ops = {Op::kSync}, .path_contains = broken});
+  Replace();
+  EXPECT_EQ(machine_.env().fired_fault_count(), 1u);
+  machine_.env().ClearFaults();
+  EXPECT_EQ(WriteCode(*machine_.Find("broken"), 0, kBlockSize, 3), Code::kReadOnly);
+  EXPECT_EQ(machine_.Find("broken")->Sync().code(), Code::kReadOnly);
+  EXPECT_EQ(machine_.Find("whole")->size(), 2 * kBlockSize);
+  EXPECT_TRUE(Holds(*machine_.Find("whole"), 0, 2 * kBlockSize, 2));
+  EXPECT_TRUE(machine_.Find("whole")->Sync().ok());
+  machine_.LosePower(1);
+  machine_.ExpectNoDamage();
+  machine_.Mount();
+  EXPECT_TRUE(Holds(*machine_.Find("whole"), 0, 2 * kBlockSize, 2));
+  EXPECT_EQ(WriteCode(*machine_.Find("broken"), 0, kBlockSize, 3), Code::kOk);
+}
+
 // Data may be lost that no sync has reported to the program yet: the next server must not tell it
 // that all is well.
 TEST_F(ReplacementTest, AVolumeThatAFailedSyncPoisonedTakesNoWritesFromTheNextServerEither) {

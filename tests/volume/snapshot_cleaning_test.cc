@@ -279,7 +279,10 @@ TEST(SnapshotReplayTest, TheJournalMaySpeakOfAnEndedEpochWhoseFileIsGone) {
   }
   const auto journal = IndexJournal::Open(region, uuid);
   ASSERT_TRUE(journal.ok());
-  const Status replayed = ReplayJournal(**store, **journal);
+  std::vector<uint64_t> table_memory(MountTable::kSmallestRegion / 8);
+  const auto table = MountTable::Open(std::as_writable_bytes(std::span(table_memory)));
+  ASSERT_TRUE(table.ok());
+  const Status replayed = ReplayJournal(**store, **journal, **table);
   EXPECT_TRUE(replayed.ok()) << replayed.ToString();
   EXPECT_TRUE((*store)
                   ->index()
