@@ -286,28 +286,40 @@ Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, I
     if (done > 0) return done;
   }
   std::vector<std::byte> buffer(std::min(length, kCopyStep));
+  Status failure;
   while (done < length) {
     // Holes stay holes.
     auto data = from->SeekData(source_offset + done);
-    if (!data.ok() && data.status().code() != Code::kNoDevice) return std::move(data).status();
+    if (!data.ok() && data.status().code() != Code::kNoDevice) {
+      failure = std::move(data).status();
+      break;
+    }
     const uint64_t next = data.ok() ? std::min(*data - source_offset, length) : length;
     if (next > done) {
-      CAIRN_RETURN_IF_ERROR(to->Zero(target_offset + done, next - done, false));
+      failure = to->Zero(target_offset + done, next - done, false);
+      if (!failure.ok()) break;
       done = next;
       continue;
     }
     const auto part = std::span(buffer).first(std::min<uint64_t>(buffer.size(), length - done));
-    CAIRN_ASSIGN_OR_RETURN(const size_t got, from->Read(source_offset + done, part));
-    if (got == 0) break;
-    auto written = to->Write(target_offset + done, part.first(got));
+    auto got = from->Read(source_offset + done, part);
+    if (!got.ok()) {
+      failure = std::move(got).status();
+      break;
+    }
+    if (*got == 0) break;
+    auto written = to->Write(target_offset + done, part.first(*got));
     if (!written.ok()) {
-      if (done > 0) break;
-      return std::move(written).status();
+      failure = std::move(written).status();
+      break;
     }
     done += *written;
-    if (*written < got) break;
+    if (*written < *got) break;
   }
-  return done;
+  // What was copied counts: the kernel forgets the target's old pages for as many bytes. The next
+  // call meets the failure again.
+  if (done > 0 || failure.ok()) return done;
+  return failure;
 }
 
 Status Filesystem::SyncAll() {

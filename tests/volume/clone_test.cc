@@ -10,6 +10,34 @@
 namespace cairn {
 namespace {
 
+// The kernel has the target's pages forgotten for as many bytes as were copied.
+TEST(CopyTest, WhatWasCopiedBeforeAFailureCounts) {
+  TestMachine machine;
+  machine.Mount();
+  const uint64_t size = 8 << 20;
+  ASSERT_EQ(WriteCode(*machine.Create("from"), 0, size, 1), Code::kOk);
+  ASSERT_EQ(WriteCode(*machine.Create("to"), 0, kBlockSize, 2), Code::kOk);
+  const InodeId from = *FindPath(machine.filesystem(), "from");
+  const InodeId to = *FindPath(machine.filesystem(), "to");
+  Fault fault;
+  fault.ops = Op::kRead;
+  fault.path_contains = "/extents/";
+  fault.nth = 3;
+  fault.forever = true;
+  machine.env().AddFault(fault);
+  // Apart by a block, so that nothing is cloned.
+  const auto copied = machine.filesystem().CopyRange(from, kBlockSize, to, 0, size, {});
+  ASSERT_TRUE(copied.ok()) << copied.status().ToString();
+  EXPECT_GT(*copied, 0u);
+  EXPECT_LT(*copied, size - kBlockSize);
+  const auto nothing =
+      machine.filesystem().CopyRange(from, kBlockSize + *copied, to, *copied, size, {});
+  EXPECT_EQ(nothing.status().code(), Code::kIo);
+  machine.env().ClearFaults();
+  EXPECT_EQ(machine.Find("to")->size(), *copied);
+  EXPECT_TRUE(Holds(*machine.Find("to"), 0, *copied, 1));
+}
+
 constexpr uint64_t kMiB = 1 << 20;
 
 class CloneTest : public testing::Test {
