@@ -189,22 +189,26 @@ Status DiskVolume::CommitChange(IndexBatch& batch, const RecordChange& change,
     if (times_were_dirty) times_dirty_.store(true);
     return committed;
   }
-  if (times_were_dirty) context_.mount_table->ClearTimes(inode_);
-  if (times_dirty_.load()) context_.mount_table->MarkTimes(inode_);
-  MutexLock lock(record_mu_);
-  record_ = record;
-  // With the branch: a commit that waited for this one must not put the old size beside the new
-  // branch.
-  if (change.sets_size) size_.store(record.size, std::memory_order_release);
-  // Writes that went on meanwhile have moved the times; only what was asked for is set.
-  int64_t expected = before.mtime_ns;
-  if (record.mtime_ns != expected) {
-    mtime_ns_.compare_exchange_strong(expected, record.mtime_ns, std::memory_order_relaxed);
-  }
-  expected = before.ctime_ns;
-  if (record.ctime_ns != expected) {
-    ctime_ns_.compare_exchange_strong(expected, record.ctime_ns, std::memory_order_relaxed);
-  }
+  // From here on memory must follow the index. Where there is none for that, the process ends, and
+  // the next server reads the index.
+  [&]() noexcept {
+    if (times_were_dirty) context_.mount_table->ClearTimes(inode_);
+    if (times_dirty_.load()) context_.mount_table->MarkTimes(inode_);
+    MutexLock lock(record_mu_);
+    record_ = record;
+    // With the branch: a commit that waited for this one must not put the old size beside the new
+    // branch.
+    if (change.sets_size) size_.store(record.size, std::memory_order_release);
+    // Writes that went on meanwhile have moved the times; only what was asked for is set.
+    int64_t expected = before.mtime_ns;
+    if (record.mtime_ns != expected) {
+      mtime_ns_.compare_exchange_strong(expected, record.mtime_ns, std::memory_order_relaxed);
+    }
+    expected = before.ctime_ns;
+    if (record.ctime_ns != expected) {
+      ctime_ns_.compare_exchange_strong(expected, record.ctime_ns, std::memory_order_relaxed);
+    }
+  }();
   return Status::Ok();
 }
 

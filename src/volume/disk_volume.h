@@ -122,7 +122,7 @@ class DiskVolume final : public Volume {
   // The volume's content is another branch's from here on, whose records are in the index.
   // REQUIRES: everything was synced with the gate closed, and the journal holds nothing of this
   // volume.
-  void Switch(Replacement replacement) CAIRN_REQUIRES(gate_);
+  void Switch(Replacement replacement) noexcept CAIRN_REQUIRES(gate_);
   // CommitRecordBy whose `change` may set size and branch; whoever commits the record next, before
   // Switch even, does so with both. REQUIRES: Switch follows.
   Status CommitSwitch(IndexBatch& batch, const std::function<void(InodeRecord&)>& change,

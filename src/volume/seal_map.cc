@@ -89,12 +89,10 @@ std::vector<std::shared_ptr<RegionSeal>> SealMap::All() {
   return all;
 }
 
-void SealMap::SetGone(const std::vector<std::shared_ptr<RegionSeal>>& seals) {
-  for (const auto& seal : seals) {
-    // Waits for a sealer that is committing.
-    MutexLock lock(seal->mu);
-    seal->SetGone();
-  }
+void SealMap::SetGone(RegionSeal& seal) noexcept {
+  // Waits for a sealer that is committing.
+  MutexLock lock(seal.mu);
+  seal.SetGone();
 }
 
 void SealMap::ForgetFrom(const RegionId& from) {
@@ -107,17 +105,16 @@ void SealMap::ForgetFrom(const RegionId& from) {
       forgotten.push_back(it->second.seal);
     }
   }
-  SetGone(forgotten);
+  for (const auto& seal : forgotten) SetGone(*seal);
 }
 
-void SealMap::ForgetAll() {
-  std::vector<std::shared_ptr<RegionSeal>> forgotten;
+void SealMap::ForgetAll() noexcept {
+  decltype(entries_) forgotten;
   {
     MutexLock lock(mu_);
-    for (const auto& [id, entry] : entries_) forgotten.push_back(entry.seal);
-    entries_.clear();
+    forgotten.swap(entries_);
   }
-  SetGone(forgotten);
+  for (const auto& [id, entry] : forgotten) SetGone(*entry.seal);
 }
 
 }  // namespace cairn

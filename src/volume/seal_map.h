@@ -44,7 +44,7 @@ class SealMap {
   // Forgets all regions of (branch, epoch) from `from.number` on, or all there are: who still holds
   // one finds it gone. REQUIRES: the volume's gate is closed.
   void ForgetFrom(const RegionId& from);
-  void ForgetAll();
+  void ForgetAll() noexcept;
 
  private:
   struct Entry {
@@ -57,7 +57,7 @@ class SealMap {
   Result<Entry*> GetLocked(const RegionId& id) CAIRN_REQUIRES(mu_);
   void DropWhatNeedNotStay() CAIRN_REQUIRES(mu_);
   static bool MustStay(const Entry& entry);
-  static void SetGone(const std::vector<std::shared_ptr<RegionSeal>>& seals);
+  static void SetGone(RegionSeal& seal) noexcept;
 
   Index& index_;
   SealMemory& memory_;

@@ -43,7 +43,7 @@ void DiskVolume::LetReadersOut(BranchId branch, const std::vector<Epoch>& remove
   if (!removed.empty()) ++lower_era_;
 }
 
-void DiskVolume::Switch(Replacement replacement) {
+void DiskVolume::Switch(Replacement replacement) noexcept {
   const SyncSlot slot(*this);
   seals_.ForgetAll();
   SwitchHoldingSlot(std::move(replacement));
