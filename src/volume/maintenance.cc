@@ -292,6 +292,12 @@ Result<std::optional<std::chrono::milliseconds>> Maintenance::Reclaim(BranchId b
   Index& index = context_.store->index();
   CAIRN_ASSIGN_OR_RETURN(const bool dead, index.HasDeadBranch(branch));
   if (dead) {
+    bool viewed = false;
+    CAIRN_RETURN_IF_ERROR(index.ForEachView(branch, [&](const View&) {
+      viewed = true;
+      return false;
+    }));
+    if (viewed) return Status(Code::kCorrupt, "it is marked as dead, and somebody needs it");
     CAIRN_RETURN_IF_ERROR(ReclaimBranch(branch));
     return Again();
   }

@@ -185,6 +185,32 @@ TEST_F(SnapshotCleaningTest, AMarkOfABranchThatIsGoneGoes) {
   EXPECT_TRUE(Marks().empty());
 }
 
+// No way leads there; but what a mark says is not worth a snapshot.
+TEST_F(SnapshotCleaningTest, ADeadBranchThatSomebodyNeedsIsLeftAlone) {
+  {
+    auto v = machine_.Create("v");
+    ASSERT_EQ(WriteCode(*v, 0, kMiB, 1), Code::kOk);
+    ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"v"}).ok());
+  }
+  ASSERT_TRUE(filesystem().Unlink(kRootInode, "v", {}).ok());
+  Settle();
+  const InodeId member = *FindPath(filesystem(), ".snapshots/s/v");
+  ASSERT_TRUE(machine_.Close().ok());
+  {
+    const auto store = WarmStore::Open(machine_.env(), "/store", {});
+    ASSERT_TRUE(store.ok());
+    const auto record = (*store)->index().GetInode(member);
+    ASSERT_TRUE(record.ok());
+    IndexBatch batch;
+    batch.PutDeadBranch(record->branch);
+    ASSERT_TRUE((*store)->index().Commit(batch).ok());
+    ASSERT_TRUE((*store)->Close().ok());
+  }
+  machine_.Mount();
+  Settle();
+  EXPECT_EQ(*ContentOf(filesystem(), ".snapshots/s/v"), std::string(kMiB, 1));
+}
+
 // A pass takes away what the head covers, while a truncation takes away what the head has. Returns
 // how many writes of the index the truncation makes; the pass begins at the n-th of them.
 uint64_t TruncateBesideAPass(uint64_t nth) {
