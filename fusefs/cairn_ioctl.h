@@ -121,7 +121,8 @@ struct cairn_ioc_snapshot_delete {
  * Gives all members of a snapshot (descriptor of its directory), or one (descriptor of the member),
  * the content that it holds, at once, and keeps what they held as another snapshot. The caller must
  * be allowed to read each of the members and to write each of the volumes. Open files see the new
- * content.
+ * content; but where they append (O_APPEND) the kernel learns by the next stat of the volume, as
+ * `cairn snapshot rollback` makes one.
  */
 struct cairn_ioc_snapshot_rollback {
   __u32 version;            /* in */

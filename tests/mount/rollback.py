@@ -183,6 +183,66 @@ def beside_readers_and_writers(bin_folder):
         mount.fsck()
 
 
+def who_appends_finds_the_end(bin_folder):
+    with Mount(bin_folder) as mount:
+        path = mount.path("disk")
+        for old, new in ((16384, 4096), (4096, 40960)):
+            with open(path, "wb") as file:
+                file.write(b"a" * old)
+            tools.create(path, f"s{old}")
+            fd = os.open(path, os.O_RDWR | os.O_APPEND)
+            try:
+                os.truncate(path, new)
+                os.pread(fd, 10, 0)
+                mount.cairn("snapshot", "rollback", mount.path(".snapshots", f"s{old}"))
+                os.write(fd, b"end")
+            finally:
+                os.close(fd)
+            with open(path, "rb") as file:
+                check(file.read() == b"a" * old + b"end", f"{old}: appended elsewhere")
+
+
+def beside_restarts(bin_folder):
+    """A program sees no page of before, whichever server answers the rollback."""
+    size = 256 << 10
+    with Mount(bin_folder) as mount:
+        path = mount.path("disk")
+        with open(path, "wb") as file:
+            file.write(b"a" * size)
+        tools.create(path, "s")
+        member = mount.path(".snapshots", "s", "disk")
+        stop = threading.Event()
+        wrong, done = [], []
+
+        def work():
+            fd = os.open(path, os.O_RDWR)
+            try:
+                while not stop.is_set():
+                    os.pwrite(fd, b"b" * size, 0)
+                    os.pread(fd, size, 0)
+                    tools.with_fd(member, tools.call, "rollback")
+                    found = os.pread(fd, size, 0)
+                    done.append(1)
+                    if found != b"a" * size:
+                        wrong.append(found[:10])
+            except OSError as error:
+                wrong.append(error)
+            finally:
+                os.close(fd)
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            for _ in range(25):
+                mount.cairn("restart", mount.mountpoint)
+        finally:
+            stop.set()
+            thread.join(120)
+        check(not thread.is_alive(), "the rollbacks hang")
+        check(not wrong and done, f"after {len(done)} rollbacks: {wrong[:3]}")
+        for name in tools.names(mount):
+            tools.with_fd(mount.path(".snapshots", name), tools.call, "delete")
+
+
 def refused(bin_folder):
     with Mount(bin_folder) as mount:
         folder = tools.make_volumes(mount, size=8192)
@@ -197,4 +257,4 @@ def refused(bin_folder):
 if __name__ == "__main__":
     main(a_group_goes_back_and_forth, open_files_and_mappings_see_it, one_member_alone,
          removed_volumes_come_back, dirty_pages_of_before_do_not_come_through,
-         beside_readers_and_writers, refused)
+         beside_readers_and_writers, who_appends_finds_the_end, beside_restarts, refused)

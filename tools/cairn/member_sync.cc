@@ -100,4 +100,9 @@ MemberSync SyncMembers(const std::vector<std::string>& paths) {
   return result;
 }
 
+void LookAtMembers(const std::vector<std::string>& paths) {
+  Collector collector;
+  for (const std::string& path : paths) collector.Walk(path);
+}
+
 }  // namespace cairn::cli

@@ -18,6 +18,10 @@ struct MemberSync {
 // fsyncs `paths`, volumes and directories with all volumes below them. Goes on after a failure.
 MemberSync SyncMembers(const std::vector<std::string>& paths);
 
+// Looks at the volumes among them, so that the kernel learns of a size that has changed without it:
+// it would append where it believes the end to be.
+void LookAtMembers(const std::vector<std::string>& paths);
+
 }  // namespace cairn::cli
 
 #endif  // CAIRN_TOOLS_CAIRN_MEMBER_SYNC_H_

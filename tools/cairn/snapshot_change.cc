@@ -43,27 +43,23 @@ Outcome FindRollbackSource(const std::string& word, std::string& path) {
   return {};
 }
 
-// The live volumes that will be overwritten: dirty pages of theirs must be in what is kept, and not
-// be written over the content that comes back.
-void SyncOverwritten(const std::string& path) {
+// The live volumes that will be overwritten, or a directory with them all.
+std::vector<std::string> FindOverwritten(const std::string& path) {
   MountEntry mount;
-  if (!FindMount(path, mount).ok()) return;
+  if (!FindMount(path, mount).ok()) return {};
   const std::string root = mount.mountpoint + "/" + kSnapshotFolder + "/";
-  if (!path.starts_with(root)) return;
+  if (!path.starts_with(root)) return {};
   SnapshotEntry entry;
-  if (!ReadMemberPlaces(path.substr(0, path.find('/', root.size())), entry).ok()) return;
+  if (!ReadMemberPlaces(path.substr(0, path.find('/', root.size())), entry).ok()) return {};
   std::vector<std::string> volumes;
   for (const auto& member : entry.members) {
     const std::string there = mount.mountpoint + "/" + member.path;
     struct stat st {};
     // One that was moved is rolled back where it is now.
-    if (::lstat(there.c_str(), &st) != 0 || st.st_ino != member.volume) {
-      SyncMembers({mount.mountpoint});
-      return;
-    }
+    if (::lstat(there.c_str(), &st) != 0 || st.st_ino != member.volume) return {mount.mountpoint};
     volumes.push_back(there);
   }
-  SyncMembers(volumes);
+  return volumes;
 }
 
 int RunRollback(const std::string& word, bool json) {
@@ -71,11 +67,14 @@ int RunRollback(const std::string& word, bool json) {
   if (Outcome found = FindRollbackSource(word, path); !found.ok()) return Fail(found.message);
   UniqueFd fd;
   if (Outcome opened = OpenForCall(path, fd); !opened.ok()) return Fail(opened.message);
-  SyncOverwritten(path);
+  const std::vector<std::string> overwritten = FindOverwritten(path);
+  // Dirty pages of theirs must be in what is kept, and not be written over what comes back.
+  SyncMembers(overwritten);
   cairn_ioc_snapshot_rollback argument{};
   if (Outcome done = Call(fd.get(), path, CAIRN_IOC_SNAPSHOT_ROLLBACK, argument); !done.ok()) {
     return Fail(done.message);
   }
+  LookAtMembers(overwritten);
   const std::string kept = TakeText(argument.kept_name);
   if (json) {
     PrintJson(Json{{"snapshot", path},
