@@ -172,8 +172,9 @@ Status DiskVolume::SealRegion(RegionSeal& seal, const SealPass& pass, SealResult
     // Sync has done that for the current epoch's files; not for older ones.
     Status synced = file->Sync();
     if (!synced.ok()) {
-      // The file's own: what a writer has written meanwhile may be lost with it.
-      Poison(synced);
+      // The file's own: what a writer has written meanwhile may be lost with it, unless the volume
+      // has left it.
+      if (seal.state() != RegionSeal::State::kGone) Poison(synced);
       return synced;
     }
   }
