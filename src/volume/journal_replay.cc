@@ -41,8 +41,8 @@ Result<Changes> Collect(IndexJournal& journal) {
 // that is gone meanwhile needs nothing. A file that cannot be synced is its volume's affair: `lost`
 // says why, and of this epoch nothing is in the batch.
 Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
-                    const std::map<ChunkIndex, BlockMask>& chunks, IndexBatch& batch,
-                    Status& lost) {
+                    const std::map<ChunkIndex, BlockMask>& chunks, MountTable& table,
+                    IndexBatch& batch, Status& lost) {
   Index& index = store.index();
   auto record = index.GetBranch(branch);
   if (!record.ok()) {
@@ -54,6 +54,10 @@ Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
   // All versions of an epoch that the record calls past are in the index, and some of them may have
   // been given back since, with their files.
   if (epoch < record->epoch) return Status::Ok();
+  if (table.HasPoisonMark(record->inode)) {
+    lost = Status(Code::kIo, "an earlier server could not sync it");
+    return Status::Ok();
+  }
   std::set<SegmentIndex> segments;
   for (const auto& [chunk, mask] : chunks) segments.insert(SegmentOf(chunk));
   std::map<ExtentId, uint64_t> sizes;
@@ -95,21 +99,23 @@ Status ReplayJournal(WarmStore& store, IndexJournal& journal, MountTable& table)
   // As in a server that lives: a volume whose sync fails takes no writes until the next mount, what
   // was not durable of it is lost, and all others go on.
   std::set<BranchId> lost_branches;
-  std::set<InodeId> lost_volumes;
   for (const auto& [head, chunks] : changes.heads) {
-    if (lost_branches.contains(head.first)) continue;
+    const auto& [branch, epoch] = head;
+    if (lost_branches.contains(branch)) continue;
     Status lost;
-    CAIRN_RETURN_IF_ERROR(ReplayBranch(store, head.first, head.second, chunks, batch, lost));
+    CAIRN_RETURN_IF_ERROR(ReplayBranch(store, branch, epoch, chunks, table, batch, lost));
     if (lost.ok()) continue;
-    CAIRN_ASSIGN_OR_RETURN(const BranchRecord record, index.GetBranch(head.first));
+    lost_branches.insert(branch);
+    CAIRN_ASSIGN_OR_RETURN(const BranchRecord record, index.GetBranch(branch));
+    const auto volume = index.GetInode(record.inode);
+    // What snapshots see of it was in the index before.
+    if (!volume.ok() || volume->branch != branch) continue;
     LogError("volume {}: what the last server had not made durable is lost: {}",
              record.inode.value(), lost.ToString());
     table.MarkPoisoned(record.inode);
-    lost_branches.insert(head.first);
-    lost_volumes.insert(record.inode);
   }
   for (const auto& [inode, size] : changes.sizes) {
-    if (lost_volumes.contains(inode)) continue;
+    if (table.HasPoisonMark(inode)) continue;
     auto record = index.GetInode(inode);
     if (!record.ok()) {
       if (record.status().code() == Code::kNotFound) continue;

@@ -166,6 +166,11 @@ bool MountTable::IsPoisoned(InodeId inode) {
   return header().all_poisoned != 0 || poisoned_.contains(inode);
 }
 
+bool MountTable::HasPoisonMark(InodeId inode) {
+  MutexLock lock(mu_);
+  return poisoned_.contains(inode);
+}
+
 void MountTable::MarkTimes(InodeId inode) {
   MutexLock lock(mu_);
   const auto [entry, added] = times_.try_emplace(inode, kNoSlot);

@@ -41,6 +41,8 @@ class MountTable {
   // poisoned.
   void MarkPoisoned(InodeId inode);
   bool IsPoisoned(InodeId inode);
+  // Whether it was marked itself; without room for marks, IsPoisoned is true of all.
+  bool HasPoisonMark(InodeId inode);
   // The same of the host filesystem as a whole: a sync of what earlier servers wrote failed.
   void MarkPastLost() { MarkPoisoned(kNoInode); }
   bool IsPastLost() { return IsPoisoned(kNoInode); }

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "src/warm/warm_format.h"
-#include "tests/volume/volume_test_util.h"
+#include "tests/volume/snapshot_test_util.h"
 
 namespace cairn {
 namespace {
@@ -286,22 +286,24 @@ TEST_F(ReplacementTest, ACloseCoversWhatServersBeforeLeftUnsynced) {
 
 // What a living server does when a sync fails, the next one does, too: one volume's affair.
 TEST_F(ReplacementTest, AFileThatCannotBeSyncedPoisonsItsVolumeAndNoOther) {
-  const auto paths_of = [&](const std::string& name, unsigned stamp) {
-    const auto before = machine_.env().AllFiles();
-    EXPECT_EQ(WriteCode(*machine_.Create(name), 0, 2 * kBlockSize, stamp), Code::kOk);
-    for (const std::string& path : machine_.env().AllFiles()) {
-      const bool is_new = std::find(before.begin(), before.end(), path) == before.end();
-      if (is_new && path.find("/extents/") != std::string::npos) return path;
-    }
-    ADD_FAILURE() << "no extent file";
-    return std::string();
-  };
-  const std::string broken = paths_of("broken", 1);
-  paths_of("whole", 2);
+  ASSERT_EQ(WriteCode(*machine_.Create("broken"), 0, 2 * kBlockSize, 1), Code::kOk);
+  ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"broken"}).ok());
+  ASSERT_EQ(WriteCode(*machine_.Find("broken"), 0, 3 * kBlockSize, 4), Code::kOk);
+  const std::string broken = "/3-2-0";  // branch 3, its second epoch
+  ASSERT_EQ(WriteCode(*machine_.Create("whole"), 0, 2 * kBlockSize, 2), Code::kOk);
   machine_.env().AddFault({.ops = {Op::kSync}, .path_contains = broken});
-  Replace();
-  EXPECT_EQ(machine_.env().fired_fault_count(), 1u);
+  // This one does not get to the end, either. After it, a sync would succeed.
+  machine_.LoseServer();
+  machine_.env().SetHook([&, armed = std::make_shared<bool>()](Op, const std::string&) {
+    if (*armed || machine_.env().fired_fault_count() == 0) return;
+    *armed = true;
+    machine_.env().AddFault({.ops = {Op::kWrite}, .path_contains = "/index/"});
+  });
+  EXPECT_FALSE(machine_.TryMount().ok());
+  machine_.env().SetHook(nullptr);
+  EXPECT_EQ(machine_.env().fired_fault_count(), 2u);
   machine_.env().ClearFaults();
+  Replace();
   EXPECT_EQ(WriteCode(*machine_.Find("broken"), 0, kBlockSize, 3), Code::kReadOnly);
   EXPECT_EQ(machine_.Find("broken")->Sync().code(), Code::kReadOnly);
   EXPECT_EQ(machine_.Find("whole")->size(), 2 * kBlockSize);
@@ -311,7 +313,31 @@ TEST_F(ReplacementTest, AFileThatCannotBeSyncedPoisonsItsVolumeAndNoOther) {
   machine_.ExpectNoDamage();
   machine_.Mount();
   EXPECT_TRUE(Holds(*machine_.Find("whole"), 0, 2 * kBlockSize, 2));
+  EXPECT_EQ(machine_.Find("broken")->size(), 2 * kBlockSize);
+  EXPECT_TRUE(Holds(*machine_.Find("broken"), 0, 2 * kBlockSize, 1))
+      << "the index knows of the lost";
   EXPECT_EQ(WriteCode(*machine_.Find("broken"), 0, kBlockSize, 3), Code::kOk);
+}
+
+TEST_F(ReplacementTest, AFileThatAVolumeHasLeftIsNothingToIt) {
+  auto v = machine_.Create("v");
+  ASSERT_EQ(WriteCode(*v, 0, 4 * kBlockSize, 1), Code::kOk);
+  ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"v"}).ok());
+  ASSERT_EQ(WriteCode(*v, 0, 4 * kBlockSize, 2), Code::kOk);
+  const std::string left = "/3-2-0";  // branch 3, its second epoch
+  ASSERT_TRUE(v->Truncate(0).ok());
+  ASSERT_EQ(WriteCode(*v, 0, 2 * kBlockSize, 3), Code::kOk);
+  v.reset();
+  machine_.env().AddFault({.ops = {Op::kSync}, .path_contains = left});
+  machine_.LoseServer();
+  machine_.Mount();
+  ASSERT_EQ(machine_.env().fired_fault_count(), 1u);
+  machine_.env().ClearFaults();
+  EXPECT_TRUE(Holds(*machine_.Find("v"), 0, 2 * kBlockSize, 3));
+  EXPECT_EQ(machine_.Find("v")->size(), 2 * kBlockSize);
+  EXPECT_EQ(WriteCode(*machine_.Find("v"), 0, kBlockSize, 4), Code::kOk);
+  EXPECT_TRUE(machine_.Find("v")->Sync().ok());
+  EXPECT_EQ(*ContentOf(filesystem(), ".snapshots/s/v"), std::string(4 * kBlockSize, 1));
 }
 
 // Data may be lost that no sync has reported to the program yet: the next server must not tell it
