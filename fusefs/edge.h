@@ -32,6 +32,12 @@ class Edge {
   Invalidator* invalidator() { return invalidator_; }
   void UseInvalidator(Invalidator* invalidator) { invalidator_ = invalidator; }
 
+  // Whether the kernel drops the pages of a file that it has where FOPEN_DIRECT_IO writes. Before
+  // Linux 6.6 it does not: others, and buffered opens later, would go on to see what was there.
+  bool direct_drops_pages() const { return direct_drops_pages_; }
+  // From the INIT reply. REQUIRES: as for UseInvalidator.
+  void UseProtocol(uint32_t minor) { direct_drops_pages_ = minor >= kMinorOfLinux66; }
+
   // The errno that the program gets. Where a person would ask why, the reason goes to the log, at a
   // bounded rate, and is kept for "user.cairn.error" of `inode`.
   // REQUIRES: !status.ok(). Never throws.
@@ -40,10 +46,13 @@ class Edge {
   int RefuseException(InodeId inode, std::string_view what) noexcept;
 
  private:
+  static constexpr uint32_t kMinorOfLinux66 = 39;
+
   Filesystem& filesystem_;
   SnapshotService& snapshots_;
   const std::string mountpoint_;
   Invalidator* invalidator_ = nullptr;
+  bool direct_drops_pages_ = false;
   RateLimit failure_limit_;
   RateLimit refusal_limit_;
 };

@@ -37,7 +37,7 @@ Status Create(const Request& request, InodeId parent, const char* name, mode_t m
   if (truncate) attributes.size = 0;
   CreateReply reply;
   reply.entry = EntryReply(attributes, parent);
-  reply.open = OpenReply(request.handle_id(), open_flags);
+  reply.open = OpenReply(request.handle_id(), open_flags, request.edge().direct_drops_pages());
   if (!request.Answer(reply)) filesystem.ReleaseVolume(attributes.inode, request.handle_id());
   return Status::Ok();
 }
@@ -61,7 +61,8 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
       return cleared;
     }
   }
-  if (!request.Answer(OpenReply(request.handle_id(), open_flags))) {
+  if (!request.Answer(
+          OpenReply(request.handle_id(), open_flags, request.edge().direct_drops_pages()))) {
     filesystem.ReleaseVolume(inode, request.handle_id());
   }
   return Status::Ok();

@@ -43,6 +43,7 @@ Result<std::unique_ptr<Server>> Server::Create(Edge& edge, UniqueFd fuse_fd,
   const std::vector<std::byte> restricted = RestrictInit(init_request, reply);
   const int count = options.thread_count > 0 ? options.thread_count : DefaultThreadCount();
   std::unique_ptr<Server> server(new Server(edge, std::move(fuse_fd), options, count));
+  edge.UseProtocol(reply.body.minor);
   server->ended_fd_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   if (!server->ended_fd_.valid()) return Status::FromErrno(errno, "eventfd");
 

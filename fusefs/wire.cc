@@ -71,8 +71,8 @@ fuse_attr_out AttributeReply(const Attributes& attributes) {
   return reply;
 }
 
-fuse_open_out OpenReply(HandleId handle, uint32_t open_flags) {
-  const bool direct = (open_flags & O_DIRECT) != 0;
+fuse_open_out OpenReply(HandleId handle, uint32_t open_flags, bool direct_drops_pages) {
+  const bool direct = (open_flags & O_DIRECT) != 0 && direct_drops_pages;
   fuse_open_out reply{};
   reply.fh = handle.value();
   reply.open_flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES : FOPEN_KEEP_CACHE;

@@ -26,7 +26,8 @@ fuse_entry_out EntryReply(const Attributes& attributes, InodeId directory);
 fuse_attr_out AttributeReply(const Attributes& attributes);
 // `open_flags` are open(2)'s. O_DIRECT opens bypass the kernel's page cache and may write to one
 // volume in parallel; others keep the pages that are cached.
-fuse_open_out OpenReply(HandleId handle, uint32_t open_flags);
+// `direct_drops_pages`: Edge::direct_drops_pages.
+fuse_open_out OpenReply(HandleId handle, uint32_t open_flags, bool direct_drops_pages);
 fuse_statfs_out SpaceReply(const SpaceInfo& space);
 
 }  // namespace cairn

@@ -71,11 +71,14 @@ TEST(Wire, NamesOfSnapshotsAreAskedForEachTime) {
 }
 
 TEST(Wire, OpenForDirectAndCachedIo) {
-  const fuse_open_out direct = OpenReply(HandleId(9), O_RDWR | O_DIRECT);
+  const fuse_open_out direct = OpenReply(HandleId(9), O_RDWR | O_DIRECT, true);
   EXPECT_EQ(direct.fh, 9u);
   EXPECT_EQ(direct.open_flags, unsigned{FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES});
-  const fuse_open_out cached = OpenReply(HandleId(9), O_RDWR);
+  const fuse_open_out cached = OpenReply(HandleId(9), O_RDWR, true);
   EXPECT_EQ(cached.open_flags, unsigned{FOPEN_KEEP_CACHE});
+  // The kernel's own way for O_DIRECT drops pages of the file.
+  const fuse_open_out older = OpenReply(HandleId(9), O_RDWR | O_DIRECT, false);
+  EXPECT_EQ(older.open_flags, unsigned{FOPEN_KEEP_CACHE});
 }
 
 TEST(Wire, Space) {
