@@ -12,15 +12,16 @@ struct CreateReply {
 };
 static_assert(sizeof(CreateReply) == sizeof(fuse_entry_out) + sizeof(fuse_open_out));
 
-// A new volume, or, for an open without O_EXCL, the one that somebody else made meanwhile.
-Result<Attributes> CreateOrFind(const Request& request, InodeId parent, const char* name,
-                                mode_t mode, int open_flags) {
-  Filesystem& filesystem = request.filesystem();
-  Result<Attributes> created = filesystem.Create(parent, name, mode & 07777, request.caller());
-  if (created.ok() || created.status().code() != Code::kExists || (open_flags & O_EXCL)) {
-    return created;
+// A new volume. Another one may have come to the name without the kernel, as a clone; it looks at
+// no mode where it lets something be made. Without O_EXCL it then looks the name up and opens that.
+Result<Attributes> MakeVolume(const Request& request, InodeId parent, const char* name, mode_t mode,
+                              int open_flags) {
+  Result<Attributes> created =
+      request.filesystem().Create(parent, name, mode & 07777, request.caller());
+  if (!created.ok() && created.status().code() == Code::kExists && !(open_flags & O_EXCL)) {
+    return Status(Code::kStale, "another file has the name");
   }
-  return filesystem.Lookup(parent, name);
+  return created;
 }
 
 }  // namespace
@@ -30,7 +31,7 @@ Status Create(const Request& request, InodeId parent, const char* name, mode_t m
   const auto open_flags = static_cast<uint32_t>(file->flags);
   Filesystem& filesystem = request.filesystem();
   CAIRN_ASSIGN_OR_RETURN(Attributes attributes,
-                         CreateOrFind(request, parent, name, mode, file->flags));
+                         MakeVolume(request, parent, name, mode, file->flags));
   const bool truncate = (open_flags & O_TRUNC) && attributes.size > 0;
   CAIRN_RETURN_IF_ERROR(
       filesystem.OpenVolume(attributes.inode, request.handle_id(), truncate).status());

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Who has no rights gets EACCES or EPERM for every verb, also through a descriptor for reading."""
+import errno
 import json
 import os
 import re
@@ -193,6 +194,42 @@ def directories_above_count_for_numbers(bin_folder):
         check_equal(os.listdir(closed + "/inner"), [], "the closed directory")
 
 
+# Makes a name again and again, and says whom the file belonged to that it got.
+MAKER = r"""
+import errno, os, sys, time
+path, end, owners = sys.argv[1], time.monotonic() + 3, set()
+while time.monotonic() < end:
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_RDWR)
+        owners.add(os.fstat(fd).st_uid)
+        os.close(fd)
+    except OSError as error:  # ESTALE: a clone came twice
+        if error.errno not in (errno.EACCES, errno.ESTALE):
+            raise
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+print(*sorted(owners))
+"""
+
+
+def a_clone_that_comes_to_a_name_is_not_opened_by_who_makes_it(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        folder, theirs = make_tree(mount)
+        with subprocess.Popen(as_other(sys.executable, "-c", MAKER, theirs + "/x"), cwd="/",
+                              stdout=subprocess.PIPE, text=True) as maker:
+            made = 0
+            while maker.poll() is None:
+                try:
+                    tools.clone(folder + "/private", theirs + "/x")
+                    made += 1
+                except OSError as error:
+                    check_equal(error.errno, errno.EEXIST, "cloning")
+            check_equal(maker.stdout.read().strip(), str(OTHER), "owners of what was opened")
+        check(made > 0, "no clone got the name")
+
+
 def members_keep_their_modes(bin_folder):
     with Mount(bin_folder, options="allow_other") as mount:
         make_tree(mount)
@@ -220,4 +257,5 @@ def members_below_a_closed_directory_are_not_listed(bin_folder):
 if __name__ == "__main__":
     main(every_ioctl_through_a_descriptor_for_reading, the_command_and_the_attributes,
          what_is_theirs, groups_count, directories_above_count_for_numbers,
-         members_keep_their_modes, members_below_a_closed_directory_are_not_listed)
+         a_clone_that_comes_to_a_name_is_not_opened_by_who_makes_it, members_keep_their_modes,
+         members_below_a_closed_directory_are_not_listed)
