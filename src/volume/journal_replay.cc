@@ -108,6 +108,7 @@ Status ReplayJournal(WarmStore& store, IndexJournal& journal, MountTable& table)
     lost_branches.insert(branch);
     CAIRN_ASSIGN_OR_RETURN(const BranchRecord record, index.GetBranch(branch));
     const auto volume = index.GetInode(record.inode);
+    if (!volume.ok() && volume.status().code() != Code::kNotFound) return volume.status();
     // What snapshots see of it was in the index before.
     if (!volume.ok() || volume->branch != branch) continue;
     LogError("volume {}: what the last server had not made durable is lost: {}",
