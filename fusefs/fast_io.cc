@@ -85,6 +85,7 @@ Result<size_t> FastIo::DoWrite(const fuse_in_header& header, const fuse_write_in
     CAIRN_RETURN_IF_ERROR(ClearSetIdBits(edge_.filesystem(), inode, caller));
   }
   auto put = volume->Write(body.offset, data);
+  if ((body.flags & O_DIRECT) && edge_.direct_drops_pages()) volume->NoteUncachedWrite();
   // The kernel follows a cached write to a file opened with O_SYNC or O_DSYNC by an fsync, but not
   // a direct one: there, the flag is all that we get to know.
   const bool wants_sync = (body.flags & O_DSYNC) != 0;  // O_SYNC contains it

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -68,10 +69,24 @@ void Invalidator::Stop() {
 
 void Invalidator::Tell(Invalidation invalidation) {
   if (invalidation.empty()) return;
-  const MutexLock lock(mu_);
-  if (!running_ || stopping_ || queue_.size() >= kMaxQueued) return;
-  queue_.push_back({std::move(invalidation), 0, {}, {}});
-  wake_.NotifyOne();
+  const bool has_pages = !invalidation.contents.empty();
+  {
+    const MutexLock lock(mu_);
+    if (!running_ || stopping_ || (!has_pages && queue_.size() >= kMaxQueued)) return;
+    // However often a request is tried that fails: at most one entry for each volume.
+    if (!has_pages || !IsQueued(invalidation.contents)) {
+      queue_.push_back({std::move(invalidation), 0, {}, {}});
+      wake_.NotifyOne();
+      return;
+    }
+  }
+  for (const InodeId inode : invalidation.contents) clear_mark_(inode);
+}
+
+bool Invalidator::IsQueued(const std::vector<InodeId>& contents) {
+  return std::any_of(queue_.begin(), queue_.end(), [&](const Entry& entry) {
+    return entry.unique == 0 && entry.invalidation.contents == contents;
+  });
 }
 
 void Invalidator::TellAndAnswer(Invalidation invalidation, uint64_t unique,
@@ -115,7 +130,11 @@ void Invalidator::Run() noexcept {
 void Invalidator::Notify(const Invalidation& invalidation) noexcept {
   if (!invalidation.contents.empty()) {
     const Status forgotten = forget_pages_(fuse_fd_, invalidation.contents);
-    if (!forgotten.ok()) LogError("{}", forgotten.context());
+    if (forgotten.ok()) {
+      for (const InodeId inode : invalidation.contents) clear_mark_(inode);
+    } else {
+      LogError("{}", forgotten.context());
+    }
   }
   for (const InodeId inode : invalidation.attributes) {
     const Status sent = Send(fuse_fd_, inode, -1);

@@ -34,7 +34,8 @@ namespace cairn {
 
 // What the kernel is to forget.
 struct Invalidation {
-  std::vector<InodeId> contents;    // pages and attributes
+  // Pages and attributes. Each carries a mark (Filesystem::MarkStalePages).
+  std::vector<InodeId> contents;
   std::vector<InodeId> attributes;  // attributes only
 
   bool empty() const { return contents.empty() && attributes.empty(); }
@@ -45,25 +46,29 @@ struct Invalidation {
 using PageForgetter = std::function<Status(int fuse_fd, std::span<const InodeId> inodes)>;
 // The PageForgetter that does it itself.
 Status ForgetPages(int fuse_fd, std::span<const InodeId> inodes);
+// Takes back the mark of an inode whose pages the kernel has forgotten. Does not throw.
+using MarkClearer = std::function<void(InodeId inode)>;
 
 class Invalidator {
  public:
   // Borrows the descriptor of the mount.
-  Invalidator(int fuse_fd, PageForgetter forget_pages)
-      : fuse_fd_(fuse_fd), forget_pages_(std::move(forget_pages)) {}
+  Invalidator(int fuse_fd, PageForgetter forget_pages, MarkClearer clear_mark)
+      : fuse_fd_(fuse_fd),
+        forget_pages_(std::move(forget_pages)),
+        clear_mark_(std::move(clear_mark)) {}
   // Stops.
   ~Invalidator();
 
   // kIo: no thread.
   Status Start();
-  // What is queued is no longer told to the kernel, and answered; but who waits for pages to be
-  // forgotten gets no answer from this server, now or later: the kernel sends the request to the
-  // next one again, which finds that it was carried out. REQUIRES: the workers still serve, since
-  // the notification in work may wait for them.
+  // What is queued is no longer told to the kernel, and answered; but pages that it has not
+  // forgotten stay marked, for the next server, and who waits for that gets no answer from this
+  // one, now or later: the kernel sends the request to the next one again, which finds that it was
+  // carried out. REQUIRES: the workers still serve, since the notification in work may wait for
+  // them.
   void Stop();
 
-  // Tells the kernel soon. Without an answer that depends on it, it is a hint: under a flood of
-  // them, some are dropped.
+  // Tells the kernel soon. Of attributes it is a hint: under a flood of them, some are dropped.
   void Tell(Invalidation invalidation);
   // Tells the kernel, then answers the request `unique` with `body`, then calls `answered` (which
   // does not throw): not before may be forgotten that the request was carried out. REQUIRES: the
@@ -80,12 +85,15 @@ class Invalidator {
   };
 
   static bool LeftToTheNextServer(const Entry& entry);
+  // Whether an entry that nobody has begun with will have the same pages forgotten.
+  bool IsQueued(const std::vector<InodeId>& contents) CAIRN_REQUIRES(mu_);
   void Run() noexcept;
   void Notify(const Invalidation& invalidation) noexcept;
   void Answer(const Entry& entry) noexcept;
 
   const int fuse_fd_;
   const PageForgetter forget_pages_;
+  const MarkClearer clear_mark_;
   std::thread thread_;
   Mutex mu_;
   CondVar wake_;

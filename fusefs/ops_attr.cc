@@ -1,7 +1,10 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <optional>
+
 #include "fusefs/ops.h"
+#include "fusefs/stale_pages.h"
 #include "fusefs/wire.h"
 
 namespace cairn {
@@ -61,9 +64,11 @@ Status SetAttr(const Request& request, InodeId inode, struct stat* wanted, int t
     const uint32_t mode = WithoutSetIdBits(now.mode);
     if (now.kind == FileKind::kVolume && mode != now.mode) change.mode = mode;
   }
+  std::optional<StalePages> pages;
+  if (change.size) pages.emplace(request, inode);
   CAIRN_ASSIGN_OR_RETURN(const Attributes attributes,
                          request.filesystem().SetAttributes(inode, change, request.caller()));
-  request.Answer(AttributeReply(attributes));
+  if (request.Answer(AttributeReply(attributes)) && pages) pages->Answered();
   return Status::Ok();
 }
 

@@ -1,6 +1,9 @@
 #include <fcntl.h>
 
+#include <optional>
+
 #include "fusefs/ops.h"
+#include "fusefs/stale_pages.h"
 #include "fusefs/wire.h"
 
 namespace cairn {
@@ -24,6 +27,16 @@ Result<Attributes> MakeVolume(const Request& request, InodeId parent, const char
   return created;
 }
 
+// A buffered open drops the pages that direct writes since the last one may have left old: whoever
+// read through the page cache beside such a write may have got in what was there before.
+fuse_open_out ReplyOf(const Request& request, uint32_t open_flags, Volume& volume) {
+  const bool direct = (open_flags & O_DIRECT) != 0 && request.edge().direct_drops_pages();
+  const PageUse use = direct                        ? PageUse::kBypass
+                      : volume.TakeUncachedWrites() ? PageUse::kDrop
+                                                    : PageUse::kKeep;
+  return OpenReply(request.handle_id(), use);
+}
+
 }  // namespace
 
 Status Create(const Request& request, InodeId parent, const char* name, mode_t mode,
@@ -33,12 +46,12 @@ Status Create(const Request& request, InodeId parent, const char* name, mode_t m
   CAIRN_ASSIGN_OR_RETURN(Attributes attributes,
                          MakeVolume(request, parent, name, mode, file->flags));
   const bool truncate = (open_flags & O_TRUNC) && attributes.size > 0;
-  CAIRN_RETURN_IF_ERROR(
-      filesystem.OpenVolume(attributes.inode, request.handle_id(), truncate).status());
+  CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<Volume> volume,
+                         filesystem.OpenVolume(attributes.inode, request.handle_id(), truncate));
   if (truncate) attributes.size = 0;
   CreateReply reply;
   reply.entry = EntryReply(attributes, parent);
-  reply.open = OpenReply(request.handle_id(), open_flags, request.edge().direct_drops_pages());
+  reply.open = ReplyOf(request, open_flags, *volume);
   if (!request.Answer(reply)) filesystem.ReleaseVolume(attributes.inode, request.handle_id());
   return Status::Ok();
 }
@@ -54,7 +67,10 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
       return Status(Code::kReadOnly, "a snapshot does not change; clone it and write to the clone");
     }
   }
-  CAIRN_RETURN_IF_ERROR(filesystem.OpenVolume(inode, request.handle_id(), truncate).status());
+  std::optional<StalePages> pages;
+  if (truncate) pages.emplace(request, inode);
+  CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<Volume> volume,
+                         filesystem.OpenVolume(inode, request.handle_id(), truncate));
   if (truncate && (request.body<fuse_open_in>().open_flags & FUSE_OPEN_KILL_SUIDGID)) {
     const Status cleared = ClearSetIdBits(filesystem, inode, request.caller());
     if (!cleared.ok()) {
@@ -62,9 +78,10 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
       return cleared;
     }
   }
-  if (!request.Answer(
-          OpenReply(request.handle_id(), open_flags, request.edge().direct_drops_pages()))) {
+  if (!request.Answer(ReplyOf(request, open_flags, *volume))) {
     filesystem.ReleaseVolume(inode, request.handle_id());
+  } else if (pages) {
+    pages->Answered();
   }
   return Status::Ok();
 }

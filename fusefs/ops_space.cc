@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "fusefs/ops.h"
+#include "fusefs/stale_pages.h"
 
 namespace cairn {
 namespace {
@@ -11,6 +12,14 @@ namespace {
 // The most of one request: copy_file_range(2) may do less than it was asked for, and a caller who
 // wants to stop must not wait for more.
 constexpr size_t kMaxCopy = 128u << 20;
+
+Status MakeHole(const Request& request, Volume& volume, uint64_t offset, uint64_t length,
+                bool keep_size) {
+  StalePages pages(request, volume.inode());
+  CAIRN_RETURN_IF_ERROR(volume.Zero(offset, length, keep_size));
+  if (fuse_reply_err(request.handle(), 0) == 0) pages.Answered();
+  return Status::Ok();
+}
 
 }  // namespace
 
@@ -39,34 +48,34 @@ Status Fallocate(const Request& request, InodeId inode, int mode, off_t offset, 
   switch (mode) {
     case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
     case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
-      CAIRN_RETURN_IF_ERROR(volume->Zero(begin, size, /*keep_size=*/true));
-      break;
+      return MakeHole(request, *volume, begin, size, /*keep_size=*/true);
     case FALLOC_FL_ZERO_RANGE:
-      CAIRN_RETURN_IF_ERROR(volume->Zero(begin, size, /*keep_size=*/false));
-      break;
+      return MakeHole(request, *volume, begin, size, /*keep_size=*/false);
     case 0:
       CAIRN_RETURN_IF_ERROR(volume->Allocate(begin, size, /*keep_size=*/false));
-      break;
+      return request.AnswerDone();
     case FALLOC_FL_KEEP_SIZE:
       CAIRN_RETURN_IF_ERROR(volume->Allocate(begin, size, /*keep_size=*/true));
-      break;
+      return request.AnswerDone();
     default:
       return Status(Code::kUnsupported,
                     "fallocate: a volume's ranges can be reserved, punched or zeroed, not moved");
   }
-  return request.AnswerDone();
 }
 
 Status CopyFileRange(const Request& request, InodeId source, off_t source_offset,
                      fuse_file_info* /*source_file*/, fuse_ino_t target, off_t target_offset,
                      fuse_file_info* /*target_file*/, size_t length, int flags) {
   if (flags != 0 || source_offset < 0 || target_offset < 0) return request.AnswerError(EINVAL);
+  StalePages pages(request, InodeId(target));
   CAIRN_ASSIGN_OR_RETURN(
       const uint64_t copied,
       request.filesystem().CopyRange(source, static_cast<uint64_t>(source_offset), InodeId(target),
                                      static_cast<uint64_t>(target_offset),
                                      std::min(length, kMaxCopy), request.caller()));
-  request.Answer(fuse_write_out{.size = static_cast<uint32_t>(copied), .padding = 0});
+  if (request.Answer(fuse_write_out{.size = static_cast<uint32_t>(copied), .padding = 0})) {
+    pages.Answered();
+  }
   return Status::Ok();
 }
 

@@ -63,7 +63,8 @@ Server::Server(Edge& edge, UniqueFd fuse_fd, const ServerOptions& options, int t
     : edge_(edge),
       fuse_fd_(std::move(fuse_fd)),
       resend_(options.resend),
-      invalidator_(fuse_fd_.get(), options.forget_pages),
+      invalidator_(fuse_fd_.get(), options.forget_pages,
+                   [&edge](InodeId inode) { edge.filesystem().ClearStalePages(inode); }),
       limit_(MostRunning(), thread_count) {
   edge_.UseInvalidator(&invalidator_);
 }
@@ -76,11 +77,15 @@ Server::~Server() {
 Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(invalidator_.Start());
   CAIRN_RETURN_IF_ERROR(limit_.Start());
+  // What earlier servers changed, and perhaps nobody waits for any more. Before a request of this
+  // server's adds marks of its own.
+  std::vector<InodeId> stale = edge_.filesystem().InodesWithStalePages();
   if (resend_) CAIRN_RETURN_IF_ERROR(SendResend());
   for (const std::unique_ptr<Worker>& worker : workers_) {
     CAIRN_RETURN_IF_ERROR(worker->Start(ended_fd_.get()));
     ++started_;
   }
+  invalidator_.Tell({.contents = std::move(stale), .attributes = {}});
   return Status::Ok();
 }
 

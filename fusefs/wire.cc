@@ -1,6 +1,5 @@
 #include "fusefs/wire.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -71,11 +70,19 @@ fuse_attr_out AttributeReply(const Attributes& attributes) {
   return reply;
 }
 
-fuse_open_out OpenReply(HandleId handle, uint32_t open_flags, bool direct_drops_pages) {
-  const bool direct = (open_flags & O_DIRECT) != 0 && direct_drops_pages;
+fuse_open_out OpenReply(HandleId handle, PageUse use) {
   fuse_open_out reply{};
   reply.fh = handle.value();
-  reply.open_flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES : FOPEN_KEEP_CACHE;
+  switch (use) {
+    case PageUse::kKeep:
+      reply.open_flags = FOPEN_KEEP_CACHE;
+      break;
+    case PageUse::kDrop:
+      break;
+    case PageUse::kBypass:
+      reply.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+      break;
+  }
   return reply;
 }
 

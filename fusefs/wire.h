@@ -24,9 +24,10 @@ fuse_attr ToWire(const Attributes& attributes);
 // Of what lies in `directory`.
 fuse_entry_out EntryReply(const Attributes& attributes, InodeId directory);
 fuse_attr_out AttributeReply(const Attributes& attributes);
-// `open_flags` are open(2)'s. With `direct_drops_pages` (Edge's) O_DIRECT opens bypass the kernel's
-// page cache and may write to one volume in parallel; others keep the pages that are cached.
-fuse_open_out OpenReply(HandleId handle, uint32_t open_flags, bool direct_drops_pages);
+// What becomes of the pages that the kernel has of a volume when it is opened. kBypass: reads and
+// writes go past them, and writes to one volume may run in parallel.
+enum class PageUse { kKeep, kDrop, kBypass };
+fuse_open_out OpenReply(HandleId handle, PageUse use);
 fuse_statfs_out SpaceReply(const SpaceInfo& space);
 
 }  // namespace cairn

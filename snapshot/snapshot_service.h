@@ -86,7 +86,8 @@ struct RollbackResult {
   SnapshotInfo before;
   // Volumes whose content changed under open handles: the kernel's caches of their data and
   // attributes are to be dropped, from outside any handler. Directories in which volumes that had
-  // been removed were made anew are among them.
+  // been removed were made anew are among them. Until it is done they stay marked
+  // (Filesystem::ClearStalePages).
   std::vector<InodeId> changed;
 };
 

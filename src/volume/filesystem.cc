@@ -266,6 +266,14 @@ void Filesystem::ReleaseVolume(InodeId inode, HandleId handle) {
 
 void Filesystem::SettleRequest(RequestId request) { state_->requests.Settle(request); }
 
+void Filesystem::MarkStalePages(InodeId inode) { state_->mount_table->MarkStalePages(inode); }
+
+void Filesystem::ClearStalePages(InodeId inode) { state_->mount_table->ClearStalePages(inode); }
+
+std::vector<InodeId> Filesystem::InodesWithStalePages() {
+  return state_->mount_table->InodesWithStalePages();
+}
+
 Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, InodeId target,
                                        uint64_t target_offset, uint64_t length,
                                        const Caller& caller) {

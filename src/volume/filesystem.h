@@ -131,6 +131,13 @@ class Filesystem {
   // when the ranges overlap within one volume.
   Result<uint64_t> CopyRange(InodeId source, uint64_t source_offset, InodeId target,
                              uint64_t target_offset, uint64_t length, const Caller& caller);
+  // What a rollback, a hole or a truncation changes, the kernel learns from its answer; it keeps
+  // old pages when that never comes. Whoever changes content marks it before, and takes the mark
+  // back when the kernel knows; a server that takes over has the kernel forget all that is marked.
+  // SnapshotOps::Rollback marks what it changes; its caller clears that.
+  void MarkStalePages(InodeId inode);
+  void ClearStalePages(InodeId inode);
+  std::vector<InodeId> InodesWithStalePages();
   // Makes everything that was acknowledged durable, on all volumes.
   Status SyncAll();
   // Gives checksums to all written blocks of loaded volumes that have none yet, as far as that can

@@ -93,6 +93,7 @@ Result<std::optional<SnapshotOps::RolledBack>> SnapshotOps::FindRolledBack(const
     done.changed.push_back(InodeId(reader.Little<uint64_t>()));
   }
   if (!reader.ok()) return Damaged();
+  MarkStalePages(done);
   return Maybe(std::move(done));
 }
 

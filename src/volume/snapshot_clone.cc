@@ -242,6 +242,10 @@ Status SnapshotOps::AddMissing(const RollbackItem& item, const Source& source, T
   }
 }
 
+void SnapshotOps::MarkStalePages(const RolledBack& done) {
+  for (const InodeId inode : done.changed) parts_.context.mount_table->MarkStalePages(inode);
+}
+
 Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollback)
     CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   CAIRN_ASSIGN_OR_RETURN(auto answer, FindRolledBack(rollback.caller));
@@ -287,6 +291,8 @@ Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollbac
   for (const auto& [inode, volume] : cut.volumes()) result.changed.push_back(inode);
   for (const Namespace::NewEntry& entry : entries) result.changed.push_back(entry.parent);
   const std::string done = Encode(result);
+  // When it fails, a mark too many stays: pages are read in again once.
+  MarkStalePages(result);
   const Status committed = parts_.names.CommitEntries(entries, batch, [&] {
     return CommitSwitches(cut.volumes(), replacements, batch,
                           [&] { return CommitViews(snapshots, batch, rollback.caller, done); });

@@ -132,6 +132,8 @@ class SnapshotOps {
     std::vector<InodeId> changed;  // volumes, and directories in which something was made
   };
   // kExists: something else has the place of a volume that is to be made.
+  // What `changed` names is marked (Filesystem::MarkStalePages), by FindRolledBack once more: who
+  // gets it has the kernel forget those pages, and clears the marks.
   Result<RolledBack> Rollback(const NewRollback& rollback);
   Result<std::optional<RolledBack>> FindRolledBack(const Caller& caller);
 
@@ -185,6 +187,7 @@ class SnapshotOps {
   static std::string Encode(const Cloned& cloned);
   static std::string Encode(const RolledBack& done);
   Result<DiskVolume::Replacement> Replace(const Source& source, InodeId inode, IndexBatch& batch);
+  void MarkStalePages(const RolledBack& done);
   Status CommitSwitches(const std::map<InodeId, std::shared_ptr<DiskVolume>>& volumes,
                         const std::map<InodeId, DiskVolume::Replacement>& replacements,
                         IndexBatch& batch, const std::function<Status()>& commit);

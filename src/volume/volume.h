@@ -43,6 +43,12 @@ class Volume {
   // As lseek(2): kNoDevice when `offset` is at or behind the end, or no data follows.
   virtual Result<uint64_t> SeekData(uint64_t offset) = 0;
   virtual Result<uint64_t> SeekHole(uint64_t offset) = 0;
+
+  // Whether something was written past the pages that the kernel has, which then may show what was
+  // there before, since they were last dropped: taken by who drops them all. True, too, of a volume
+  // that was just loaded, since nobody knows what programs did under an earlier server.
+  virtual void NoteUncachedWrite() = 0;
+  virtual bool TakeUncachedWrites() = 0;
 };
 
 }  // namespace cairn

@@ -11,9 +11,11 @@ namespace {
 constexpr uint64_t kMagic = 0x314c42544e524943;  // "CIRNTBL1"
 constexpr size_t kHeaderSize = 4096;
 constexpr size_t kNoSlot = ~size_t{0};
-// In a slot's place for the handle: the volume is poisoned; its times changed.
+// In a slot's place for the handle: the volume is poisoned; its times changed; the kernel's pages
+// of it may be old.
 constexpr HandleId kPoisonMark{~uint64_t{0}};
 constexpr HandleId kTimesMark{~uint64_t{1}};
+constexpr HandleId kStaleMark{~uint64_t{2}};
 // Slots that only marks of poison may take.
 constexpr size_t kKeptForPoison = 64;
 
@@ -80,6 +82,8 @@ Status MountTable::ReadSlots() {
       poisoned_.insert(inode);
     } else if (handle == kTimesMark) {
       times_[inode] = number;
+    } else if (handle == kStaleMark) {
+      stale_[inode] = {number, 1};
     } else if (handles_.try_emplace(handle, Handle{inode, number}).second) {
       ++counts_[inode];
     }
@@ -189,6 +193,28 @@ std::vector<InodeId> MountTable::InodesWithTimes() {
   MutexLock lock(mu_);
   std::vector<InodeId> inodes;
   for (const auto& [inode, slot] : times_) inodes.push_back(inode);
+  return inodes;
+}
+
+void MountTable::MarkStalePages(InodeId inode) {
+  MutexLock lock(mu_);
+  const auto [entry, added] = stale_.try_emplace(inode);
+  if (added) entry->second.slot = Take(inode, kStaleMark, kKeptForPoison);
+  ++entry->second.count;
+}
+
+void MountTable::ClearStalePages(InodeId inode) {
+  MutexLock lock(mu_);
+  const auto found = stale_.find(inode);
+  if (found == stale_.end() || --found->second.count > 0) return;
+  if (found->second.slot != kNoSlot) Empty(found->second.slot);
+  stale_.erase(found);
+}
+
+std::vector<InodeId> MountTable::InodesWithStalePages() {
+  MutexLock lock(mu_);
+  std::vector<InodeId> inodes;
+  for (const auto& [inode, mark] : stale_) inodes.push_back(inode);
   return inodes;
 }
 

@@ -1,6 +1,6 @@
 // MountTable: what each server of a mount has to know of those before it, in memory that outlives
-// them: which handles programs hold, which volumes a failed sync poisoned, and whose times changed
-// since they were last written.
+// them: which handles programs hold, which volumes a failed sync poisoned, whose times changed
+// since they were last written, and of which the kernel may keep old pages.
 //
 // A handle is the request that opened it, so that an open or a release that is sent again changes
 // nothing more. Like the index journal the memory belongs to the supervisor and ends with the
@@ -53,12 +53,23 @@ class MountTable {
   void ClearTimes(InodeId inode);
   std::vector<InodeId> InodesWithTimes();
 
+  // The kernel may keep pages that do not show what the volume holds, until this server, or the
+  // next one, has it forget them. Each mark needs a Clear of its own; those of earlier servers
+  // count as one. Without room for it the mark is this server's alone.
+  void MarkStalePages(InodeId inode);
+  void ClearStalePages(InodeId inode);
+  std::vector<InodeId> InodesWithStalePages();
+
  private:
   struct Header;
   struct Slot;
   struct Handle {
     InodeId inode;
     size_t slot = 0;  // kNoSlot: known to this server alone
+  };
+  struct Mark {
+    size_t slot = 0;
+    size_t count = 0;
   };
   static constexpr InodeId kNoInode{0};
   explicit MountTable(std::span<std::byte> region);
@@ -80,6 +91,7 @@ class MountTable {
   std::unordered_map<InodeId, uint64_t> counts_ CAIRN_GUARDED_BY(mu_);
   std::unordered_set<InodeId> poisoned_ CAIRN_GUARDED_BY(mu_);
   std::unordered_map<InodeId, size_t> times_ CAIRN_GUARDED_BY(mu_);  // their slots
+  std::unordered_map<InodeId, Mark> stale_ CAIRN_GUARDED_BY(mu_);
   std::vector<size_t> free_ CAIRN_GUARDED_BY(mu_);
 };
 

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <future>
 #include <thread>
@@ -59,10 +60,12 @@ class InvalidatorTest : public testing::Test {
 
   UniqueFd ours_;
   UniqueFd theirs_;
+  std::vector<InodeId> cleared_;
+  const MarkClearer clear_mark_ = [this](InodeId inode) { cleared_.push_back(inode); };
 };
 
 TEST_F(InvalidatorTest, TellsTheKernelBeforeItAnswers) {
-  Invalidator invalidator(ours_.get(), ForgetPages);
+  Invalidator invalidator(ours_.get(), ForgetPages, clear_mark_);
   ASSERT_TRUE(invalidator.Start().ok());
   Invalidation changed;
   changed.contents = {InodeId(70)};
@@ -89,11 +92,14 @@ TEST_F(InvalidatorTest, TellsTheKernelBeforeItAnswers) {
 TEST_F(InvalidatorTest, ARequestThatIsStoppedBeforePagesAreForgottenIsLeftToTheNextServer) {
   std::promise<void> begun;
   std::promise<void> go_on;
-  Invalidator invalidator(ours_.get(), [&](int, std::span<const InodeId>) {
-    begun.set_value();
-    go_on.get_future().wait();
-    return Status::Ok();
-  });
+  Invalidator invalidator(
+      ours_.get(),
+      [&](int, std::span<const InodeId>) {
+        begun.set_value();
+        go_on.get_future().wait();
+        return Status::Ok();
+      },
+      clear_mark_);
   ASSERT_TRUE(invalidator.Start().ok());
   Invalidation pages;
   pages.contents = {InodeId(70)};
@@ -112,10 +118,68 @@ TEST_F(InvalidatorTest, ARequestThatIsStoppedBeforePagesAreForgottenIsLeftToTheN
   EXPECT_EQ(Next().body, "in work");
   EXPECT_EQ(Next().body, "attributes");
   EXPECT_FALSE(HasNext());
+  EXPECT_EQ(cleared_, std::vector<InodeId>{InodeId(70)}) << "once, for what was in work";
+}
+
+TEST_F(InvalidatorTest, TakesAMarkBackOnceThePagesAreForgotten) {
+  bool fails = true;
+  {
+    Invalidator invalidator(
+        ours_.get(),
+        [&](int, std::span<const InodeId>) {
+          EXPECT_TRUE(cleared_.empty());
+          return std::exchange(fails, false) ? Status(Code::kIo, "not told") : Status::Ok();
+        },
+        clear_mark_);
+    ASSERT_TRUE(invalidator.Start().ok());
+    const auto tell = [&](uint64_t inode) {
+      std::promise<void> told;
+      invalidator.TellAndAnswer({.contents = {InodeId(inode)}, .attributes = {}}, 1,
+                                Bytes("answer"), [&] { told.set_value(); });
+      told.get_future().wait();
+      Next();
+    };
+    tell(70);
+    EXPECT_TRUE(cleared_.empty()) << "the next server has to try again";
+    tell(71);
+    EXPECT_EQ(cleared_, std::vector<InodeId>{InodeId(71)});
+    cleared_.clear();
+    invalidator.Tell({.contents = {InodeId(72)}, .attributes = {}});
+  }
+  EXPECT_FALSE(HasNext());
+}
+
+TEST_F(InvalidatorTest, QueuesTheSamePagesOnce) {
+  std::promise<void> begun;
+  std::promise<void> go_on;
+  std::atomic<int> forgotten = 0;
+  Invalidator invalidator(
+      ours_.get(),
+      [&](int, std::span<const InodeId>) {
+        if (forgotten++ == 0) {
+          begun.set_value();
+          go_on.get_future().wait();
+        }
+        return Status::Ok();
+      },
+      clear_mark_);
+  ASSERT_TRUE(invalidator.Start().ok());
+  const Invalidation pages{.contents = {InodeId(70)}, .attributes = {}};
+  invalidator.Tell(pages);
+  begun.get_future().wait();
+  for (int i = 0; i < 10'000; ++i) invalidator.Tell(pages);
+  EXPECT_EQ(cleared_.size(), 9'999u) << "all but the one in work, and the one behind it";
+  std::promise<void> last;
+  invalidator.TellAndAnswer({.contents = {}, .attributes = {InodeId(71)}}, 1, Bytes("last"),
+                            [&] { last.set_value(); });
+  go_on.set_value();
+  last.get_future().wait();
+  EXPECT_EQ(forgotten, 2);
+  EXPECT_EQ(cleared_.size(), 10'001u);
 }
 
 TEST_F(InvalidatorTest, ARequestIsAnsweredAlsoWhenItIsStopped) {
-  Invalidator invalidator(ours_.get(), ForgetPages);
+  Invalidator invalidator(ours_.get(), ForgetPages, clear_mark_);
   Invalidation changed;
   changed.attributes = {InodeId(70)};
   invalidator.TellAndAnswer(changed, 1, Bytes("never started"), [] {});
@@ -130,7 +194,7 @@ TEST_F(InvalidatorTest, ARequestIsAnsweredAlsoWhenItIsStopped) {
 
 // Else the record of the request could go, and the server die, before the program has its answer.
 TEST_F(InvalidatorTest, SaysThatARequestIsAnsweredWhenItIsAndNotBefore) {
-  Invalidator invalidator(ours_.get(), ForgetPages);
+  Invalidator invalidator(ours_.get(), ForgetPages, clear_mark_);
   Invalidation changed;
   changed.attributes = {InodeId(72)};
   int answered = 0;

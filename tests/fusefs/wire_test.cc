@@ -70,15 +70,12 @@ TEST(Wire, NamesOfSnapshotsAreAskedForEachTime) {
   EXPECT_EQ(EntryReply(SomeVolume(), kRootInode).entry_valid, kEntrySeconds);
 }
 
-TEST(Wire, OpenForDirectAndCachedIo) {
-  const fuse_open_out direct = OpenReply(HandleId(9), O_RDWR | O_DIRECT, true);
+TEST(Wire, OpenSaysWhatBecomesOfPages) {
+  const fuse_open_out direct = OpenReply(HandleId(9), PageUse::kBypass);
   EXPECT_EQ(direct.fh, 9u);
   EXPECT_EQ(direct.open_flags, unsigned{FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES});
-  const fuse_open_out cached = OpenReply(HandleId(9), O_RDWR, true);
-  EXPECT_EQ(cached.open_flags, unsigned{FOPEN_KEEP_CACHE});
-  // The kernel's own way for O_DIRECT drops pages of the file.
-  const fuse_open_out older = OpenReply(HandleId(9), O_RDWR | O_DIRECT, false);
-  EXPECT_EQ(older.open_flags, unsigned{FOPEN_KEEP_CACHE});
+  EXPECT_EQ(OpenReply(HandleId(9), PageUse::kKeep).open_flags, unsigned{FOPEN_KEEP_CACHE});
+  EXPECT_EQ(OpenReply(HandleId(9), PageUse::kDrop).open_flags, 0u);
 }
 
 TEST(Wire, Space) {

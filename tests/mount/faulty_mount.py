@@ -17,10 +17,15 @@ from checks import check, check_equal, run, wait_until
 #   die_replying  it is killed
 #   hold_spawns   no process is started to forget pages
 #   hold_reads    large reads of the store's files are not begun
+#   hold_resent   a server that had the kernel send requests again does not read them
+#   hold_punches  to punch a hole into one of the store's files takes as long as this is on
+#   fail_punches  the same is reported as failed
 FAULTS = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -75,6 +80,28 @@ ssize_t preadv64v2(int fd, const struct iovec* parts, int count, off_t offset, i
   }
   return ((ssize_t (*)(int, const struct iovec*, int, off_t, int))dlsym(RTLD_NEXT, "preadv64v2"))(
       fd, parts, count, offset, flags);
+}
+int fallocate64(int fd, int mode, off_t offset, off_t length) {
+  const int done = ((int (*)(int, int, off_t, off_t))dlsym(RTLD_NEXT, "fallocate64"))(
+      fd, mode, offset, length);
+  if (!(mode & FALLOC_FL_PUNCH_HOLE)) return done;
+  if (is_on("hold_punches")) fprintf(stderr, "holds a punch\n");
+  while (is_on("hold_punches")) usleep(1000);
+  if (!is_on("fail_punches")) return done;
+  errno = EIO;
+  return -1;
+}
+ssize_t write(int fd, const void* bytes, size_t size) {
+  const ssize_t done =
+      ((ssize_t (*)(int, const void*, size_t))dlsym(RTLD_NEXT, "write"))(fd, bytes, size);
+  struct fuse_out_header header;
+  if (size != sizeof(header)) return done;
+  memcpy(&header, bytes, sizeof(header));
+  // FUSE_NOTIFY_RESEND
+  if (header.len != size || header.unique != 0 || header.error != 7) return done;
+  if (is_on("hold_resent")) fprintf(stderr, "holds what is sent again\n");
+  while (is_on("hold_resent")) usleep(1000);
+  return done;
 }
 int umount2(const char* path, int flags) {
   while (is_on("slow_umount")) usleep(10000);

@@ -1,4 +1,6 @@
 // Snapshot verbs that a server carried out and did not answer, sent again to the next ones.
+#include <set>
+
 #include "tests/snapshot/snapshot_service_test_util.h"
 
 namespace cairn {
@@ -15,6 +17,10 @@ class SnapshotResendTest : public SnapshotServiceTest {
   }
   static Caller New(uint64_t request) { return {1001, 1001, RequestId(request), false}; }
   static Caller Again(uint64_t request) { return {1001, 1001, RequestId(request), true}; }
+  std::set<InodeId> StalePages() { return Set(filesystem().InodesWithStalePages()); }
+  static std::set<InodeId> Set(const std::vector<InodeId>& inodes) {
+    return {inodes.begin(), inodes.end()};
+  }
   std::vector<std::string> Names() {
     std::vector<std::string> names;
     const auto all = service_->List();
@@ -74,6 +80,7 @@ TEST_F(SnapshotResendTest, ARollbackIsDoneOnceAndKeepsOneSnapshotOfWhatItOverwro
   const auto done = service_->Rollback(info.id, New(4), kEnough);
   ASSERT_TRUE(done.ok()) << done.status().ToString();
   Replace();
+  EXPECT_EQ(StalePages(), Set(done->changed)) << "the kernel was not told";
   Fill(data_, 7);
   const auto again = service_->Rollback(info.id, Again(4), kEnough);
   ASSERT_TRUE(again.ok()) << again.status().ToString();
@@ -82,6 +89,11 @@ TEST_F(SnapshotResendTest, ARollbackIsDoneOnceAndKeepsOneSnapshotOfWhatItOverwro
   EXPECT_EQ(again->before.member_count, 1u);
   EXPECT_EQ(again->changed, done->changed);
   EXPECT_EQ(again->changed, (std::vector<InodeId>{data_, vm_}));
+  for (const InodeId inode : done->changed) filesystem().ClearStalePages(inode);
+  EXPECT_EQ(StalePages(), Set(done->changed)) << "of the second answer";
+  for (const InodeId inode : done->changed) filesystem().ClearStalePages(inode);
+  Replace();
+  EXPECT_TRUE(StalePages().empty());
   EXPECT_EQ(Names(), (std::vector<std::string>{"s", done->before.name}));
   EXPECT_EQ(Content("vm/data.img"), Stamp(7)) << "what was written since stays";
   EXPECT_EQ(Content(".snapshots/" + done->before.name + "/vm/data.img"), Stamp(9));

@@ -234,6 +234,10 @@ TEST_P(SnapshotSweepTest, EachOperationFailsOnce) {
       if (scene.env().fired_fault_count() > 0) {
         EXPECT_EQ(Happened(scene), status.ok()) << status.ToString();
       }
+      if (status.ok()) {
+        EXPECT_EQ(!scene.filesystem().InodesWithStalePages().empty(),
+                  std::string_view(GetParam().name).starts_with("RollBack"));
+      }
       scene.machine().RunBackground();
       scene.env().ClearFaults();
       ASSERT_NO_FATAL_FAILURE(scene.CheckAll());

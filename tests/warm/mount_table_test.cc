@@ -111,6 +111,27 @@ TEST_F(MountTableTest, TheNextServerKnowsWhoseTimesChanged) {
   EXPECT_TRUE(Open()->InodesWithTimes().empty());
 }
 
+TEST_F(MountTableTest, TheNextServerKnowsOfStalePagesUntilEachMarkIsCleared) {
+  {
+    auto table = Open();
+    table->MarkStalePages(kDisk);
+    table->MarkStalePages(kDisk);
+    table->MarkStalePages(kOther);
+    table->ClearStalePages(kDisk);
+    table->ClearStalePages(kOther);
+    EXPECT_EQ(table->InodesWithStalePages(), std::vector<InodeId>{kDisk});
+    EXPECT_EQ(table->HandleCount(kDisk), 0u);
+  }
+  auto next = Open();
+  EXPECT_EQ(next->InodesWithStalePages(), std::vector<InodeId>{kDisk});
+  next->MarkStalePages(kDisk);
+  next->ClearStalePages(kDisk);
+  EXPECT_EQ(Open()->InodesWithStalePages(), std::vector<InodeId>{kDisk}) << "the earlier mark";
+  next->ClearStalePages(kDisk);
+  next->ClearStalePages(kDisk);
+  EXPECT_TRUE(Open()->InodesWithStalePages().empty());
+}
+
 TEST_F(MountTableTest, AWipedEntryIsRefused) {
   Open()->AddHandle(kDisk, HandleId(2));
   Open()->AddHandle(kDisk, HandleId(4));

@@ -1,0 +1,35 @@
+// StalePages: held by a request that changes content in a way that the kernel learns only from a
+// good answer, upon which it drops its pages: holes, truncations, copies.
+//
+// Without that answer it keeps them: the request failed midway, or the server died and the program
+// that waited was killed. So the volume is marked for the next server, and after a failure the
+// kernel is told.
+#ifndef CAIRN_FUSEFS_STALE_PAGES_H_
+#define CAIRN_FUSEFS_STALE_PAGES_H_
+
+#include "fusefs/invalidator.h"
+#include "fusefs/ops.h"
+
+namespace cairn {
+
+class StalePages {
+ public:
+  StalePages(const Request& request, InodeId inode) : edge_(request.edge()), inode_(inode) {
+    edge_.filesystem().MarkStalePages(inode_);
+  }
+  ~StalePages();
+  StalePages(const StalePages&) = delete;
+  StalePages& operator=(const StalePages&) = delete;
+
+  // The request was answered: it is done.
+  void Answered();
+
+ private:
+  Edge& edge_;
+  const InodeId inode_;
+  bool answered_ = false;
+};
+
+}  // namespace cairn
+
+#endif  // CAIRN_FUSEFS_STALE_PAGES_H_

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""The kernel does not keep pages that show what a volume held before: not when the program that
+waited for the change was killed with the server, nor when the change failed midway, nor beside
+direct writes."""
+import contextlib
+import ctypes
+import mmap
+import os
+import signal
+import subprocess
+
+import cairn_mount
+from checks import check, check_equal, error_of, wait_until
+from faulty_mount import CONTENT, faulty
+
+SIZE = len(CONTENT)
+PAGE = mmap.PAGESIZE
+PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+NEW = bytes(reversed(CONTENT))
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                       ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+
+
+def fallocate(fd, mode, offset, length):
+    if _libc.fallocate(fd, mode, offset, length) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def resident(fd):
+    """How many of the volume's pages the kernel has."""
+    pages = ctypes.create_string_buffer(SIZE // PAGE)
+    address = _libc.mmap(None, SIZE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+    check(address != ctypes.c_void_p(-1).value, "mmap failed")
+    check_equal(_libc.mincore(address, SIZE, pages), 0, "mincore")
+    _libc.munmap(address, SIZE)
+    return sum(byte & 1 for byte in pages.raw)
+
+
+def read_all(fd):
+    return os.pread(fd, SIZE, 0)
+
+
+@contextlib.contextmanager
+def a_cached_volume(bin_folder):
+    """A mount with faults, and a descriptor of a volume whose pages the kernel has."""
+    with faulty(bin_folder) as test:
+        path = test.mount.path("disk")
+        with open(path, "wb") as file:
+            file.write(CONTENT)
+        os.setxattr(path, "user.cairn.snapshot", b"old")
+        fd = os.open(path, os.O_RDWR)
+        try:
+            os.pwrite(fd, NEW, 0)
+            check(read_all(fd) == NEW, "what was written does not show")
+            check_equal(resident(fd), SIZE // PAGE, "pages that the kernel has")
+            yield test, path, fd
+        finally:
+            os.close(fd)
+
+
+def killed_with_the_server(test, fault, text, *command):
+    """The server dies while the fault holds the command's request, and the command before the next
+    server reads the request again: nobody waits for it any more."""
+    server = test.facts()["server_pid"]
+    test.on(fault)
+    with subprocess.Popen(command) as program:
+        test.log_says(text)
+        test.on("hold_resent")
+        os.kill(server, signal.SIGKILL)
+        test.log_says("holds what is sent again")
+        program.kill()
+        check_equal(program.wait(60), -signal.SIGKILL, "how the program ended")
+    test.off(fault)
+    test.off("hold_resent")
+
+
+def a_rollback_that_nobody_waits_for(bin_folder):
+    with a_cached_volume(bin_folder) as (test, _, fd):
+        killed_with_the_server(
+            test, "hold_spawns", "holds a spawn", os.path.join(bin_folder, "cairn"), "snapshot",
+            "rollback", test.mount.path(".snapshots/old"))
+        wait_until(lambda: read_all(fd) == CONTENT, 60, "what the rollback brought back")
+
+
+def a_hole_that_nobody_waits_for(bin_folder):
+    with a_cached_volume(bin_folder) as (test, path, fd):
+        killed_with_the_server(test, "hold_punches", "holds a punch", "fallocate", "--punch-hole",
+                               "--offset", "0", "--length", str(SIZE // 2), path)
+        wait_until(lambda: read_all(fd) != NEW, 60, "pages are forgotten")
+        # What was punched when the server died.
+        check(read_all(fd)[:PAGE] == bytes(PAGE), "the hole")
+
+
+def a_hole_that_fails_midway(bin_folder):
+    with a_cached_volume(bin_folder) as (test, path, fd):
+        direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        try:
+            check(read_all(fd) == NEW, "what was written does not show")
+            test.on("fail_punches")
+            check_equal(error_of(fallocate, fd, PUNCH, 0, SIZE // 2), "EIO", "a hole that fails")
+            test.off("fail_punches")
+            buffer = mmap.mmap(-1, SIZE)
+            check_equal(os.preadv(direct, [buffer], 0), SIZE, "bytes read directly")
+            check(buffer[:] != NEW, "it was to fail midway")
+            wait_until(lambda: read_all(fd) == buffer[:], 60, "both ways to read agree")
+        finally:
+            os.close(direct)
+
+
+def an_open_after_direct_writes_drops_pages(bin_folder):
+    with a_cached_volume(bin_folder) as (_, path, fd):
+        def open_and_count():
+            os.close(os.open(path, os.O_RDONLY))
+            return resident(fd)
+        check_equal(open_and_count(), SIZE // PAGE, "pages kept by an open")
+        direct = os.open(path, os.O_RDWR | os.O_DIRECT)
+        try:
+            buffer = mmap.mmap(-1, PAGE)
+            check_equal(os.pwritev(direct, [buffer], 0), PAGE, "bytes written directly")
+            # Stands for the page that a reader beside the write brings in again.
+            read_all(fd)
+            check_equal(resident(fd), SIZE // PAGE, "pages read again")
+            check_equal(open_and_count(), 0, "pages kept by the next open")
+            check(read_all(fd) == bytes(PAGE) + NEW[PAGE:], "the direct write does not show")
+            check_equal(open_and_count(), SIZE // PAGE, "pages kept by the one after")
+        finally:
+            os.close(direct)
+
+
+if __name__ == "__main__":
+    cairn_mount.main(a_rollback_that_nobody_waits_for, a_hole_that_nobody_waits_for,
+                     a_hole_that_fails_midway, an_open_after_direct_writes_drops_pages)
