@@ -253,6 +253,7 @@ void MemoryEnv::Restart(uint64_t seed) {
 void MemoryEnv::KillProcess() {
   MutexLock lock(mu_);
   ForgetHolders();
+  faults_.RestorePower();
 }
 
 void MemoryEnv::SetSectorTearing(bool on) {

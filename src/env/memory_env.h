@@ -73,7 +73,8 @@ class MemoryEnv final : public Env {
   void Restart(uint64_t seed);
   // The power goes off and on again now.
   void PowerCut(uint64_t seed) { Restart(seed); }
-  // Kills handles and locks and nothing else, as when the process dies.
+  // Kills handles and locks and nothing else, as when the process dies; after a cut, as if only the
+  // process had ended there: the disk keeps all that it was given.
   void KillProcess();
   // What has_device of all files says; true at first.
   void SetFilesHaveDevice(bool they_have) { files_have_device_ = they_have; }

@@ -107,6 +107,29 @@ class TestMachine {
     env_.KillProcess();
     takes_over_ = true;
   }
+  // The server dies at its n-th operation from now that changes the disk, which happens or not;
+  // what it does until LoseDyingServer comes to nothing.
+  void KillAtOperation(uint64_t n, CutSide side) {
+    env_.CutAtOperation(n, side);
+    env_.SetHook([this](Op, const std::string&) {
+      if (!env_.power_on()) return;
+      journal_at_death_ = journal_;
+      table_at_death_ = table_;
+    });
+  }
+  void LoseDyingServer() {
+    env_.SetHook(nullptr);
+    const bool died = !env_.power_on();
+    Drop();
+    env_.CutAtOperation(0, CutSide::kBefore);
+    if (died) {
+      // In place: the regions are where the next server finds them.
+      std::copy(journal_at_death_.begin(), journal_at_death_.end(), journal_.begin());
+      std::copy(table_at_death_.begin(), table_at_death_.end(), table_.begin());
+    }
+    env_.KillProcess();
+    takes_over_ = true;
+  }
   void LosePower(uint64_t seed) {
     Drop();
     env_.CutAtSync(0, CutSide::kBefore);
@@ -158,6 +181,8 @@ class TestMachine {
   MemoryEnv env_;
   std::vector<uint64_t> journal_;
   std::vector<uint64_t> table_;
+  std::vector<uint64_t> journal_at_death_;
+  std::vector<uint64_t> table_at_death_;
   bool takes_over_ = false;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Filesystem> filesystem_;
