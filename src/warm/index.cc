@@ -199,8 +199,9 @@ Status Index::Walk(
   std::unique_ptr<leveldb::Iterator> it(database_->db->NewIterator(options));
   for (it->Seek(from); it->Valid() && it->key().starts_with(prefix); it->Next()) {
     CAIRN_ASSIGN_OR_RETURN(const bool more, sink(ToView(it->key()), ToView(it->value())));
-    if (!more) return Status::Ok();
+    if (!more) break;
   }
+  // Also when the sink has seen enough: LevelDB passes over a block that it cannot read.
   if (!it->status().ok()) return database_->env->FromLevelDb(it->status(), "index: walk");
   return Status::Ok();
 }

@@ -308,6 +308,89 @@ struct Life {
   }
 };
 
+// Blocks of a table that cannot be read are passed over, and only the end of the walk says so.
+class DamagedIndexTest : public IndexTest {
+ protected:
+  static constexpr uint64_t kWindow = 512;
+  static constexpr uint64_t kWindows = 6;
+
+  void SetUp() override {
+    IndexTest::SetUp();
+    IndexBatch batch;
+    for (uint64_t chunk = 0; chunk < kWindow * kWindows; ++chunk) {
+      VersionRecord version;
+      version.extent = chunk * 0x9e3779b97f4a7c15 + 1;
+      batch.PutVersion(BranchId(7), ChunkIndex(chunk), Epoch(1), version);
+    }
+    Commit(batch);
+    Reopen();  // what the log holds becomes a table
+  }
+  std::vector<std::string> Tables() {
+    std::vector<std::string> tables;
+    for (const std::string& path : env_.AllFiles()) {
+      if (path.ends_with(".ldb")) tables.push_back(path);
+    }
+    return tables;
+  }
+  // How many of the walks that end within the records meet the damage; none may miss a record and
+  // call it good.
+  int FailingWalks() {
+    int failing = 0;
+    for (uint64_t window = 0; window + 1 < kWindows; ++window) {
+      const ChunkIndex first(window * kWindow);
+      uint64_t found = 0;
+      const Status status =
+          index_->ForEachVersion(BranchId(7), first, ChunkIndex(first.value() + kWindow - 1),
+                                 [&](ChunkIndex, Epoch, const VersionRecord&) {
+                                   ++found;
+                                   return true;
+                                 });
+      if (status.ok()) {
+        EXPECT_EQ(found, kWindow) << "from chunk " << first.value();
+      } else {
+        ++failing;
+      }
+    }
+    return failing;
+  }
+};
+
+TEST_F(DamagedIndexTest, AWalkThatStopsEarlySaysThatItMissedSomething) {
+  int failing = 0;
+  for (const std::string& table : Tables()) {
+    for (uint64_t at = 100; at < env_.Info(table)->size; at += 1500) {
+      SCOPED_TRACE(table + " at " + std::to_string(at));
+      ASSERT_TRUE(env_.FlipByte(table, at).ok());
+      index_.reset();
+      auto opened = OpenIndex(env_);
+      if (opened.ok()) {
+        index_ = std::move(*opened);
+        failing += FailingWalks();
+      }
+      ASSERT_TRUE(env_.FlipByte(table, at).ok());
+      if (HasFailure()) return;
+    }
+  }
+  EXPECT_GT(failing, 0);
+}
+
+TEST_F(DamagedIndexTest, AWalkThatStopsEarlySaysThatAReadFailed) {
+  int failing = 0;
+  for (uint64_t n = 1; n <= 40; ++n) {
+    SCOPED_TRACE("read " + std::to_string(n));
+    Reopen();  // so that nothing is cached
+    Fault fault;
+    fault.ops = Op::kRead;
+    fault.nth = n;
+    fault.path_contains = ".ldb";
+    env_.AddFault(fault);
+    failing += FailingWalks();
+    env_.ClearFaults();
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(failing, 0);
+}
+
 TEST(IndexCrash, CommitsAreWholeAndIdsNeverRepeatOverCutsAtEverySync) {
   uint64_t syncs = 0;
   for (uint64_t n = 0; n == 0 || n <= syncs; ++n) {
