@@ -73,6 +73,10 @@ class File {
   // hole). kNoDevice when there is none, i.e. `offset` is at or behind the last.
   virtual Result<uint64_t> SeekData(uint64_t offset) = 0;
   virtual Result<uint64_t> SeekHole(uint64_t offset) = 0;
+  // How many bytes of [offset, offset+length), which lies within the file, have their blocks,
+  // written or reserved, so that to write them takes no space. What is
+  // reserved may be a hole for SeekHole. Where the filesystem does not tell, it does not count.
+  virtual Result<uint64_t> AllocatedIn(uint64_t offset, uint64_t length) = 0;
 };
 
 // An exclusive lock between processes on a path; released on destruction or when the process dies.

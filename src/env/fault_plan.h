@@ -23,7 +23,7 @@ enum class Op : uint8_t {
   kAllocate,   // File::Allocate
   kWriteback,  // File::StartWriteback
   kSync,       // File::Sync
-  kQuery,      // File::Info, SeekData, SeekHole; Env::Info, List, Space
+  kQuery,      // File::Info, SeekData, SeekHole, AllocatedIn; Env::Info, List, Space
   kOpen,       // Env::Open
   kRemove,     // Env::Remove, RemoveDir
   kRename,     // Env::Rename

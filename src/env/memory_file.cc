@@ -160,4 +160,11 @@ Result<uint64_t> MemoryFile::SeekHole(uint64_t offset) {
   return *found;
 }
 
+Result<uint64_t> MemoryFile::AllocatedIn(uint64_t offset, uint64_t length) {
+  env_.RunHook(Op::kQuery, path_);
+  MutexLock lock(env_.mu_);
+  CAIRN_RETURN_IF_ERROR(Begin(Op::kQuery).status);
+  return inode_->pages.AllocatedIn(offset, length);
+}
+
 }  // namespace cairn

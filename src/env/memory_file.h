@@ -27,6 +27,7 @@ class MemoryFile final : public File {
   Result<FileInfo> Info() override;
   Result<uint64_t> SeekData(uint64_t offset) override;
   Result<uint64_t> SeekHole(uint64_t offset) override;
+  Result<uint64_t> AllocatedIn(uint64_t offset, uint64_t length) override;
 
  private:
   // Admits an operation or says why not; see FaultPlan::Begin.

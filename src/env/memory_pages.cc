@@ -140,6 +140,17 @@ std::optional<uint64_t> MemoryPages::SeekHole(uint64_t offset) const {
   return std::min(current_.size, std::max(offset, index * kMemoryPageSize));
 }
 
+uint64_t MemoryPages::AllocatedIn(uint64_t offset, uint64_t length) const {
+  const uint64_t end = offset + length;
+  uint64_t bytes = 0;
+  for (auto it = current_.pages.lower_bound(offset / kMemoryPageSize);
+       it != current_.pages.end() && it->first * kMemoryPageSize < end; ++it) {
+    const uint64_t start = it->first * kMemoryPageSize;
+    bytes += std::min(end, start + kMemoryPageSize) - std::max(offset, start);
+  }
+  return bytes;
+}
+
 void MemoryPages::Sync() {
   for (const uint64_t index : dirty_) {
     if (lost_.contains(index)) continue;

@@ -38,6 +38,8 @@ class MemoryPages {
   bool Allocate(uint64_t offset, uint64_t length, uint64_t max_new_pages);
   std::optional<uint64_t> SeekData(uint64_t offset) const;
   std::optional<uint64_t> SeekHole(uint64_t offset) const;
+  // How many bytes of the range lie in pages that there are.
+  uint64_t AllocatedIn(uint64_t offset, uint64_t length) const;
 
   void Sync();
   // A sync failed. As on Linux, the pages that it did not write count as clean from now on: a

@@ -82,9 +82,10 @@ Status DiskVolume::WriteRun(const Run& run, uint64_t origin, std::span<const std
   CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadForReading(SegmentOf(run.offset)));
   const uint64_t begin = OffsetInSegment(run.offset);
   if (context_.store->reserve().scarce()) [[unlikely]] {
-    // Blocks that the head holds may be holes in the file: those would take space.
-    CAIRN_ASSIGN_OR_RETURN(const uint64_t hole, file->SeekHole(begin, begin + run.length));
-    if (hole < begin + run.length) {
+    // Blocks that the head holds may be holes in the file: those would take space, unless it was
+    // reserved for them.
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t allocated, file->AllocatedIn(begin, run.length));
+    if (allocated < run.length) {
       return Status(Code::kNoSpace, context_.store->dir() + ": the filesystem is full");
     }
   }

@@ -89,6 +89,10 @@ class ExtentFile {
   // The first data or hole in [offset, end); `end` when there is none.
   Result<uint64_t> SeekData(uint64_t offset, uint64_t end);
   Result<uint64_t> SeekHole(uint64_t offset, uint64_t end);
+  // File::AllocatedIn.
+  Result<uint64_t> AllocatedIn(uint64_t offset, uint64_t length) {
+    return file_->AllocatedIn(offset, length);
+  }
   Result<FileInfo> Info() { return file_->Info(); }
 
  private:

@@ -222,6 +222,44 @@ TEST_P(EnvContractTest, AllocateReservesAndExtends) {
   EXPECT_EQ(file->Info()->size, 128 * kKiB);
 }
 
+TEST_P(EnvContractTest, WhatIsWrittenOrReservedIsAllocatedAndHolesAreNot) {
+  const auto file = MustOpen(*env_, Path("file"));
+  ASSERT_EQ(CodeOf(file->Truncate(512 * kKiB)), Code::kOk);
+  EXPECT_EQ(*file->AllocatedIn(0, 512 * kKiB), 0u);
+  ASSERT_EQ(CodeOf(WriteText(*file, 64 * kKiB, std::string(64 * kKiB, 'a'))), Code::kOk);
+  const Status status = file->Allocate(256 * kKiB, 64 * kKiB);
+  if (status.code() == Code::kUnsupported) GTEST_SKIP() << status.ToString();
+  ASSERT_EQ(CodeOf(status), Code::kOk);
+  for (const bool synced : {false, true}) {
+    if (synced) {
+      ASSERT_EQ(CodeOf(file->Sync()), Code::kOk);
+    }
+    EXPECT_EQ(*file->AllocatedIn(0, 512 * kKiB), 128 * kKiB) << synced;
+    EXPECT_EQ(*file->AllocatedIn(64 * kKiB, 64 * kKiB), 64 * kKiB) << synced;
+    EXPECT_EQ(*file->AllocatedIn(256 * kKiB, 64 * kKiB), 64 * kKiB) << synced;
+    EXPECT_EQ(*file->AllocatedIn(128 * kKiB, 128 * kKiB), 0u) << synced;
+    EXPECT_EQ(*file->AllocatedIn(100'000, 1000), 1000u) << synced;
+    EXPECT_EQ(*file->AllocatedIn(256 * kKiB - 10, 20), 10u) << synced;
+    EXPECT_EQ(*file->AllocatedIn(320 * kKiB - 10, 20), 10u) << synced;
+    EXPECT_EQ(*file->AllocatedIn(256 * kKiB, 0), 0u) << synced;
+  }
+  ASSERT_EQ(CodeOf(WriteText(*file, 264 * kKiB, std::string(4 * kKiB, 'b'))), Code::kOk);
+  EXPECT_EQ(*file->AllocatedIn(256 * kKiB, 64 * kKiB), 64 * kKiB);
+  ASSERT_EQ(CodeOf(file->PunchHole(260 * kKiB, 8 * kKiB)), Code::kOk);
+  EXPECT_EQ(*file->AllocatedIn(256 * kKiB, 64 * kKiB), 56 * kKiB);
+  EXPECT_EQ(ReadText(*file, 256 * kKiB, 64 * kKiB), std::string(64 * kKiB, '\0'));
+}
+
+TEST_P(EnvContractTest, WhatIsAllocatedInManyPiecesIsCountedWhole) {
+  const auto file = MustOpen(*env_, Path("file"));
+  constexpr uint64_t kPieces = 200;
+  for (uint64_t i = 0; i < kPieces; ++i) {
+    ASSERT_EQ(CodeOf(WriteText(*file, i * 64 * kKiB, std::string(4 * kKiB, 'a'))), Code::kOk);
+  }
+  EXPECT_EQ(*file->AllocatedIn(0, (kPieces - 1) * 64 * kKiB + 4 * kKiB), kPieces * 4 * kKiB);
+  EXPECT_EQ(*file->AllocatedIn(64 * kKiB + 1000, 128 * kKiB), 2 * 4 * kKiB);
+}
+
 TEST_P(EnvContractTest, DirectoriesAndNames) {
   EXPECT_EQ(CodeOf(env_->CreateDir(Path("d"))), Code::kOk);
   EXPECT_EQ(CodeOf(env_->CreateDir(Path("d"))), Code::kExists);

@@ -110,6 +110,24 @@ TEST_F(PosixEnvTest, FilesOfATmpfsHaveNoDevice) {
   std::filesystem::remove_all(folder);
 }
 
+// Which knows no FIEMAP, and calls pages that were reserved and not written holes.
+TEST_F(PosixEnvTest, WhatIsReservedOnATmpfsCountsAsAllocated) {
+  struct statfs info {};
+  if (::statfs("/dev/shm", &info) != 0 || info.f_type != TMPFS_MAGIC) {
+    GTEST_SKIP() << "/dev/shm is no tmpfs";
+  }
+  std::string folder = "/dev/shm/cairn-env-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const auto file = MustOpen(*env_, folder + "/file");
+  EXPECT_EQ(CodeOf(file->Truncate(256 << 10)), Code::kOk);
+  EXPECT_EQ(CodeOf(WriteText(*file, 100 << 10, "data")), Code::kOk);
+  EXPECT_EQ(CodeOf(file->Allocate(64 << 10, 64 << 10)), Code::kOk);
+  EXPECT_EQ(*file->AllocatedIn(0, 256 << 10), 64u << 10);
+  EXPECT_EQ(*file->AllocatedIn(64 << 10, 64 << 10), 64u << 10);
+  EXPECT_EQ(ReadText(*file, 100 << 10, 5), std::string("data\0", 5));
+  std::filesystem::remove_all(folder);
+}
+
 TEST_F(PosixEnvTest, OpensWhatAnotherUserOwns) {
   const std::string path = Path("file");
   MustOpen(*env_, path);

@@ -13,6 +13,7 @@ from cairn_mount import Mount, loop_device, main, mounted, scratch_folder
 from checks import check, check_error, run
 
 BLOCK = 4096
+MIB = 1 << 20
 VOLUME_BLOCKS = 64 * 1024  # 256 MiB of address space for each writer
 FILLER_MIB = 24
 
@@ -102,10 +103,10 @@ class Writer:
             os.close(fd)
 
 
-def write_filler(path):
+def write_filler(path, mib=FILLER_MIB):
     with open(path, "wb") as file:
-        for _ in range(FILLER_MIB):
-            file.write(os.urandom(1 << 20))
+        for _ in range(mib):
+            file.write(os.urandom(MIB))
         file.flush()
         os.fsync(file.fileno())
 
@@ -132,14 +133,20 @@ def write_again(writers, seconds):
             os.close(fd)
 
 
-def fill_and_go_on(bin_folder, make, image_mib):
-    with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(scratch_folder())
+@contextlib.contextmanager
+def small_filesystem(make, image_mib):
+    with scratch_folder() as scratch:
         image = os.path.join(scratch, "image")
         run("truncate", "-s", f"{image_mib}M", image)
         run(*make, image)
-        device = stack.enter_context(loop_device(image))
-        base = stack.enter_context(mounted(device, os.path.join(scratch, "small")))
+        with loop_device(image) as device, \
+                mounted(device, os.path.join(scratch, "small")) as folder:
+            yield folder
+
+
+def fill_and_go_on(bin_folder, make, image_mib):
+    with contextlib.ExitStack() as stack:
+        base = stack.enter_context(small_filesystem(make, image_mib))
         mount = stack.enter_context(Mount(bin_folder, base=base))
         writers = []
         for index in range(4):
@@ -180,6 +187,77 @@ def fill_and_go_on(bin_folder, make, image_mib):
         mount.close()
 
 
+def use_up(mount):
+    """Takes all space, the index's reserve among it: new blocks and new names get ENOSPC."""
+    check_error("ENOSPC", "512 MiB of a filler", write_filler, mount.path("filler"), 512)
+
+    def make_names():
+        for number in range(20000):
+            os.close(os.open(mount.path(f"name{number}"), os.O_CREAT | os.O_WRONLY))
+    check_error("ENOSPC", "names on a full disk", make_names)
+
+
+def write_at(path, offset, data):
+    """All of it, and to the disk."""
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(fd, view, offset)
+            view, offset = view[done:], offset + done
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_what_was_reserved(mount):
+    """fallocate promises that writes to its range do not fail for lack of space."""
+    reserved = mount.path("reserved")
+    begin, length = 8 * MIB + BLOCK, 32 * MIB
+    fd = os.open(reserved, os.O_CREAT | os.O_RDWR)
+    os.ftruncate(fd, 64 * MIB)
+    os.pwrite(fd, b"a" * BLOCK, MIB)
+    os.posix_fallocate(fd, begin, length)
+    os.fsync(fd)
+    os.close(fd)
+    use_up(mount)
+    content = os.urandom(length)
+    for step in range(0, length, MIB):
+        write_at(reserved, begin + step, content[step:step + MIB])
+    # Beside it, and in a chunk that is the volume's, but a hole.
+    for offset in (begin + length + MIB, MIB + 4 * BLOCK):
+        check_error("ENOSPC", f"a new block at {offset}", write_at, reserved, offset, b"b" * BLOCK)
+    mount.down()
+    mount.fsck()
+    mount.up()
+    with open(reserved, "rb") as file:
+        file.seek(begin)
+        check(file.read(length) == content, "what was written to the reserved range")
+        check(not any(file.read(2 * MIB)), "zeros behind the reserved range")
+    mount.down()
+    mount.fsck()
+    mount.close()
+
+
+def reserved_on_ext4(bin_folder):
+    with small_filesystem(("mkfs.ext4", "-q", "-F"), 200) as base, \
+            Mount(bin_folder, base=base) as mount:
+        write_what_was_reserved(mount)
+
+
+def reserved_on_xfs(bin_folder):
+    with small_filesystem(("mkfs.xfs", "-q", "-f"), 320) as base, \
+            Mount(bin_folder, base=base) as mount:
+        write_what_was_reserved(mount)
+
+
+def reserved_on_tmpfs(bin_folder):
+    with scratch_folder() as scratch, \
+            mounted("none", os.path.join(scratch, "small"), "-t", "tmpfs", "-o", "size=200M") \
+            as base, Mount(bin_folder, base=base) as mount:
+        write_what_was_reserved(mount)
+
+
 def on_ext4(bin_folder):
     fill_and_go_on(bin_folder, ("mkfs.ext4", "-q", "-F"), 200)
 
@@ -189,4 +267,4 @@ def on_xfs(bin_folder):
 
 
 if __name__ == "__main__":
-    main(on_ext4, on_xfs)
+    main(on_ext4, on_xfs, reserved_on_ext4, reserved_on_xfs, reserved_on_tmpfs)
