@@ -60,7 +60,8 @@ class File {
   virtual Status Truncate(uint64_t size) = 0;
   // Makes [offset, offset+length) read as zeros and gives its whole blocks back; the size stays.
   virtual Status PunchHole(uint64_t offset, uint64_t length) = 0;
-  // Reserves blocks for [offset, offset+length), extending the size. kNoSpace or kUnsupported.
+  // Reserves blocks for [offset, offset+length), extending the size. kNoSpace, when a part
+  // may be reserved, or kUnsupported.
   virtual Status Allocate(uint64_t offset, uint64_t length) = 0;
   // Begins to write [offset, offset+length) to the device, so that a Sync that follows has less to
   // do. Nothing is durable by it. A failure counts as one of a Sync: the next one may know nothing

@@ -116,10 +116,14 @@ bool MemoryPages::Allocate(uint64_t offset, uint64_t length, uint64_t max_new_pa
   const uint64_t end = (offset + length - 1) / kMemoryPageSize + 1;
   const auto present = static_cast<uint64_t>(
       std::distance(current_.pages.lower_bound(first), current_.pages.lower_bound(end)));
-  if (end - first - present > max_new_pages) return false;
+  const bool fits = end - first - present <= max_new_pages;
   const auto zeros = std::make_shared<Page>();
   for (uint64_t index = first; index < end; ++index) {
-    if (current_.pages.emplace(index, zeros).second) MarkDirty(index);
+    // What did not fit in part stays, as on ext4.
+    if (!fits && (max_new_pages == 0 || index * kMemoryPageSize >= current_.size)) return false;
+    if (!current_.pages.emplace(index, zeros).second) continue;
+    MarkDirty(index);
+    if (!fits) --max_new_pages;
   }
   current_.size = std::max(current_.size, offset + length);
   return true;

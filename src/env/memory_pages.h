@@ -34,7 +34,8 @@ class MemoryPages {
   size_t Write(uint64_t offset, std::span<const std::byte> data, uint64_t max_new_pages);
   void Truncate(uint64_t size);
   void Punch(uint64_t offset, uint64_t length);
-  // False, and nothing done, when it would take more than `max_new_pages`.
+  // False when it would take more than `max_new_pages`, of which it then takes those within the
+  // size.
   bool Allocate(uint64_t offset, uint64_t length, uint64_t max_new_pages);
   std::optional<uint64_t> SeekData(uint64_t offset) const;
   std::optional<uint64_t> SeekHole(uint64_t offset) const;

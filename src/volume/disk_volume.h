@@ -283,6 +283,8 @@ class DiskVolume final : public Volume {
       CAIRN_REQUIRES(gate_);
   Status PunchSegmentsFrom(uint64_t offset, uint64_t old_size) CAIRN_REQUIRES(gate_);
   Status Grow(uint64_t size) CAIRN_REQUIRES(gate_);
+  // kNoSpace when what is free does not suffice for the blocks that [offset, end) lacks.
+  Status CheckRoomFor(uint64_t offset, uint64_t end) CAIRN_REQUIRES(gate_);
   Status AllocateChunk(const ChunkRange& range) CAIRN_REQUIRES(gate_);
 
   // volume_seek.cc

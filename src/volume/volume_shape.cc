@@ -105,16 +105,52 @@ Status DiskVolume::Allocate(uint64_t offset, uint64_t length, bool keep_size) {
   }
   GateClosure closure(gate_);
   CAIRN_RETURN_IF_ERROR(CheckWritable());
-  if (context_.store->reserve().scarce()) {
-    return Status(Code::kNoSpace, context_.store->dir() + ": the filesystem is full");
-  }
   // Behind the end there is nothing that a reservation could belong to.
   const uint64_t end = keep_size ? std::min(offset + length, size_.load()) : offset + length;
-  if (end > size_.load()) CAIRN_RETURN_IF_ERROR(Grow(end));
-  while (offset < end) {
-    const ChunkRange range = RangeAt(offset, end);
-    CAIRN_RETURN_IF_ERROR(AllocateChunk(range));
-    offset = range.offset() + range.length();
+  if (offset >= end) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(CheckRoomFor(offset, end));
+  uint64_t reached = offset;
+  Status status;
+  while (status.ok() && reached < end) {
+    const ChunkRange range = RangeAt(reached, end);
+    status = AllocateChunk(range);
+    if (status.ok()) reached = range.offset() + range.length();
+  }
+  // The size after the blocks, as in a write, and as far as they came.
+  if (reached > offset) {
+    Status extended = ExtendTo(reached);
+    if (status.ok()) status = std::move(extended);
+  }
+  return status;
+}
+
+// Before anything changes: who asks for far too much must not have taken all there is when that
+// shows. What others take meanwhile, and what the host needs to keep account, only the allocation
+// itself finds out.
+Status DiskVolume::CheckRoomFor(uint64_t offset, uint64_t end) {
+  uint64_t room = 0;
+  if (!context_.store->reserve().scarce()) {
+    // The reserve is a file and not among it.
+    CAIRN_ASSIGN_OR_RETURN(const SpaceInfo space, context_.store->Space());
+    room = space.available_bytes;
+  }
+  uint64_t missing = 0;
+  for (uint64_t at = offset / kBlockSize * kBlockSize; at < end;) {
+    const uint64_t begin = OffsetInSegment(at);
+    const uint64_t length = std::min(end - at, kSegmentSize - begin);
+    CAIRN_ASSIGN_OR_RETURN(ExtentFile* const file, extents_.HeadIfAny(SegmentOf(at)));
+    uint64_t allocated = 0;
+    if (file != nullptr && begin < file->size()) {
+      CAIRN_ASSIGN_OR_RETURN(allocated,
+                             file->AllocatedIn(begin, std::min(length, file->size() - begin)));
+    }
+    missing += length - allocated;
+    if (missing > room) {
+      return Status(Code::kNoSpace,
+                    fmt::format("{}: {} bytes are free, which is less than the range needs",
+                                context_.store->dir(), room));
+    }
+    at += length;
   }
   return Status::Ok();
 }
@@ -140,10 +176,18 @@ Status DiskVolume::AllocateChunk(const ChunkRange& range) {
   if (absent != 0) {
     CAIRN_RETURN_IF_ERROR(BeforeWrite(*leaf, {range.chunk, 0, kChunkSize}, absent));
     CAIRN_RETURN_IF_ERROR(ClearLeftovers(*file, range.chunk, absent));
-    CAIRN_RETURN_IF_ERROR(
-        RecordBlocks(*leaf, range.chunk, leaf->Head(range.chunk).load() | absent));
   }
-  return file->Allocate(chunk_offset + range.begin, range.length());
+  Status allocated = file->Allocate(chunk_offset + range.begin, range.length());
+  if (absent == 0) return allocated;
+  if (allocated.ok()) {
+    return RecordBlocks(*leaf, range.chunk, leaf->Head(range.chunk).load() | absent);
+  }
+  // It may have got a part, which would be nobody's. Where that stays, it is zeros.
+  for (BlockRun run = NextRun(absent, 0); run.count > 0;
+       run = NextRun(absent, run.first + run.count)) {
+    (void)file->PunchHole(chunk_offset + run.first * kBlockSize, run.count * kBlockSize);
+  }
+  return allocated;
 }
 
 Status DiskVolume::Truncate(uint64_t size) {

@@ -239,6 +239,29 @@ def write_what_was_reserved(mount):
     mount.close()
 
 
+def too_much_reserved(bin_folder):
+    """fallocate of more than there is fails at once: it neither takes space nor grows the file."""
+    with small_filesystem(("mkfs.ext4", "-q", "-F"), 200) as base, \
+            Mount(bin_folder, base=base) as mount:
+        fd = os.open(mount.path("disk"), os.O_CREAT | os.O_RDWR)
+        os.pwrite(fd, b"a" * BLOCK, 0)
+        os.fsync(fd)
+        free = os.statvfs(base).f_bavail
+        for length in (400 * MIB, 1 << 40):
+            check_error("ENOSPC", f"fallocate of {length}", os.posix_fallocate, fd, 0, length)
+            check(os.stat(mount.path("disk")).st_size == BLOCK, "the size after fallocate failed")
+        taken = (free - os.statvfs(base).f_bavail) * os.statvfs(base).f_frsize
+        check(taken < 4 * MIB, f"fallocate failed and took {taken} bytes")
+        os.posix_fallocate(fd, 0, 32 * MIB)
+        os.close(fd)
+        write_filler(mount.path("more"))
+        mount.remount()
+        check(os.stat(mount.path("disk")).st_size == 32 * MIB, "the size after fallocate")
+        mount.down()
+        mount.fsck()
+        mount.close()
+
+
 def reserved_on_ext4(bin_folder):
     with small_filesystem(("mkfs.ext4", "-q", "-F"), 200) as base, \
             Mount(bin_folder, base=base) as mount:
@@ -267,4 +290,4 @@ def on_xfs(bin_folder):
 
 
 if __name__ == "__main__":
-    main(on_ext4, on_xfs, reserved_on_ext4, reserved_on_xfs, reserved_on_tmpfs)
+    main(on_ext4, on_xfs, reserved_on_ext4, reserved_on_xfs, reserved_on_tmpfs, too_much_reserved)

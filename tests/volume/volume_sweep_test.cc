@@ -23,12 +23,16 @@ class SectorModel {
  public:
   void Write(uint64_t offset, uint64_t length, unsigned stamp, bool ok) {
     SetRange(offset, length, stamp, ok);
+    Reserve(offset, length, ok);
+  }
+  // Changes no content, and the size as a write does.
+  void Reserve(uint64_t offset, uint64_t length, bool ok) {
     const uint64_t end = offset + length;
     std::set<uint64_t> grown = ok ? std::set<uint64_t>{} : sizes_.now;
     for (const uint64_t size : sizes_.now) grown.insert(std::max(size, end));
     sizes_.now = grown;
     sizes_.durable.merge(grown);
-    // A write that failed may have been carried out in part, up to any chunk of it.
+    // What failed may have been carried out in part, up to any chunk of it.
     for (uint64_t at = RoundUpToBlock(offset + 1); !ok && at < end; at += kBlockSize) {
       if (at > *sizes_.durable.begin()) sizes_.Set(at, false);
     }
@@ -126,11 +130,14 @@ class Script {
     Write("a", 3 * kChunkSize + kBlockSize, kBlockSize);
     Truncate("a", 4 * kChunkSize);
     Sync("a");
+    Reserve("a", 3 * kChunkSize - 10 * kBlockSize, kChunkSize + 20 * kBlockSize + 512);
+    Write("a", 4 * kChunkSize + 5 * kBlockSize, kBlockSize);
     Truncate("b", 0);
     Write("b", 11 * kBlockSize, kBlockSize);
     Sync("b");
     Rename("c", "d");
     Write("d", 5 * kBlockSize, kBlockSize);
+    Reserve("d", 4 * kBlockSize, 8 * kBlockSize);
     Rename("d", "b");
     Sync("b");
     Create("e");
@@ -214,6 +221,11 @@ class Script {
     Do(
         name, [&](Volume& volume) { return volume.Zero(offset, length, true).ok(); },
         [&](SectorModel& model, bool ok) { model.Zero(offset, length, ok); });
+  }
+  void Reserve(const std::string& name, uint64_t offset, uint64_t length) {
+    Do(
+        name, [&](Volume& volume) { return volume.Allocate(offset, length, false).ok(); },
+        [&](SectorModel& model, bool ok) { model.Reserve(offset, length, ok); });
   }
   void Truncate(const std::string& name, uint64_t size) {
     Do(
