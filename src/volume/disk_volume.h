@@ -22,6 +22,7 @@
 
 #include <array>
 #include <atomic>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -206,6 +207,26 @@ class DiskVolume final : public Volume {
                    std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
   Status ReadLowerExtent(ChunkLeaf& leaf, const LowerPieces::Found& lower, uint64_t offset,
                          std::span<std::byte> out) CAIRN_REQUIRES_SHARED(gate_);
+
+  // While it lives, an exception poisons the volume before the gate opens: bytes may lie where no
+  // record speaks of them, or behind the end, and nobody would take them away before they show. No
+  // clean mark is set over a poisoned volume, so the next mount looks for such. Where there is no
+  // memory even for that, the process ends, which is a crash as well.
+  class PoisonedByExceptions {
+   public:
+    explicit PoisonedByExceptions(DiskVolume& volume) : volume_(volume) {}
+    ~PoisonedByExceptions() {
+      if (std::uncaught_exceptions() > before_) [[unlikely]] {
+        volume_.Poison(Status(Code::kInternal, "an exception ended a change of it"));
+      }
+    }
+    PoisonedByExceptions(const PoisonedByExceptions&) = delete;
+    PoisonedByExceptions& operator=(const PoisonedByExceptions&) = delete;
+
+   private:
+    DiskVolume& volume_;
+    const int before_ = std::uncaught_exceptions();
+  };
 
   // volume_write.cc
   Status CheckWritable();

@@ -21,6 +21,7 @@ Status DiskVolume::Zero(uint64_t offset, uint64_t length, bool keep_size) {
   }
   GateClosure closure(gate_);
   CAIRN_RETURN_IF_ERROR(CheckWritable());
+  const PoisonedByExceptions guard(*this);
   const uint64_t end = offset + length;
   const uint64_t size = size_.load();
   // Of a last block that is not whole only zeros lie behind the end: it is given back as a whole.
@@ -105,6 +106,7 @@ Status DiskVolume::Allocate(uint64_t offset, uint64_t length, bool keep_size) {
   }
   GateClosure closure(gate_);
   CAIRN_RETURN_IF_ERROR(CheckWritable());
+  const PoisonedByExceptions guard(*this);
   // Behind the end there is nothing that a reservation could belong to.
   const uint64_t end = keep_size ? std::min(offset + length, size_.load()) : offset + length;
   if (offset >= end) return Status::Ok();
@@ -194,6 +196,7 @@ Status DiskVolume::Truncate(uint64_t size) {
   if (size > kMaxVolumeSize) return Status(Code::kTooLarge, "a volume has at most 64 TiB");
   GateClosure closure(gate_);
   CAIRN_RETURN_IF_ERROR(CheckWritable());
+  const PoisonedByExceptions guard(*this);
   const uint64_t old_size = size_.load();
   TouchTimes();
   if (size > old_size) return Grow(size);

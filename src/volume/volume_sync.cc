@@ -160,7 +160,7 @@ void DiskVolume::Poison(const Status& why) {
     if (!health_.ok()) return;
     health_ = Status(Code::kReadOnly,
                      fmt::format("volume {} takes no writes until the next mount, because a sync "
-                                 "failed ({})",
+                                 "or a change failed ({})",
                                  inode_.value(), why.ToString()));
     LogError("{}", health_.context());
   }

@@ -26,6 +26,7 @@ Result<size_t> DiskVolume::Write(uint64_t offset, std::span<const std::byte> dat
     CAIRN_RETURN_IF_ERROR(CheckWritable());
   }
   if (data.empty()) return size_t{0};
+  const PoisonedByExceptions guard(*this);
   uint64_t done = 0;
   const Status status = WriteInside(offset, data, done);
   if (done > 0) {
