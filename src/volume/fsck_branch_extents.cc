@@ -57,7 +57,7 @@ Status BranchExtents::Check() {
   for (const ExtentId& id : to_remove_) {
     CAIRN_RETURN_IF_ERROR(state_.store.extents().Remove(id));
   }
-  return ScanLeaks();
+  return branch_.shared ? Status::Ok() : ScanLeaks();
 }
 
 // Whether something may lie beneath a version of this epoch that would come to light without it.
@@ -69,8 +69,8 @@ bool BranchExtents::MayHide(Epoch epoch) const {
 // hides them from the volume.
 bool BranchExtents::IsBehindEnd(ChunkIndex chunk, Epoch epoch, const VersionRecord& record) const {
   if (record.extent == 0 && MayHide(epoch)) return false;
-  return branch_.volume != nullptr && chunk.value() >= ChunkCount(branch_.volume->record.size) &&
-         epoch > branch_.newest_view;
+  return branch_.volume != nullptr && !branch_.shared &&
+         chunk.value() >= ChunkCount(branch_.volume->record.size) && epoch > branch_.newest_view;
 }
 
 Status BranchExtents::ForEachVersion(const VersionSink& sink) {
@@ -94,7 +94,7 @@ void BranchExtents::TakeAway(ChunkIndex chunk, Epoch epoch) {
 
 // In pieces, since a truncation that was cut short may leave millions.
 Status BranchExtents::CheckBehindEnd() {
-  if (branch_.volume == nullptr) return Status::Ok();
+  if (branch_.volume == nullptr || branch_.shared) return Status::Ok();
   uint64_t count = 0;
   ChunkIndex from(ChunkCount(branch_.volume->record.size));
   for (bool more = true; more;) {
@@ -126,7 +126,7 @@ Status BranchExtents::CheckBehindEnd() {
 
 // Blocks that no view shows, and that nobody is about to give back.
 Status BranchExtents::CheckNeeded() {
-  if (branch_.to_be_cleaned || !state_.index_readable) return Status::Ok();
+  if (branch_.to_be_cleaned || branch_.shared || !state_.index_readable) return Status::Ok();
   std::vector<Epoch> views = branch_.views;
   if (branch_.volume != nullptr) views.push_back(branch_.record.epoch);
   // Nobody knows whose data it is: it is kept.
@@ -216,7 +216,7 @@ Status BranchExtents::Judge(const ExtentId& id, const ExtentFacts& facts) {
     if (state_.Add({empty ? Severity::kNote : Severity::kLeak, "extent-unrecorded",
                     state_.store.extents().PathOf(id),
                     "an extent file that the index does not know", facts.file->allocated_bytes},
-                   Repair::kYes)) {
+                   branch_.shared ? Repair::kNo : Repair::kYes)) {
       to_remove_.push_back(id);
     }
   }
@@ -251,7 +251,7 @@ Status BranchExtents::JudgeMissing(const ExtentId& id, const ExtentFacts& facts)
                                        lost.Text())
                          : std::string("; no data is concerned");
   // Where data is gone, the record stays: it is what turns reading into an error.
-  const bool harmless = lost.bytes == 0 && facts.needed_end <= file_size;
+  const bool harmless = lost.bytes == 0 && facts.needed_end <= file_size && !branch_.shared;
   const bool repair = state_.Add(
       {Severity::kDamage, code, state_.store.extents().PathOf(id), std::move(what), lost.bytes},
       harmless ? Repair::kYes : Repair::kNo);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "src/volume/fsck_state.h"
 #include "src/warm/warm_format.h"
@@ -18,6 +19,7 @@ class BranchChecker {
   explicit BranchChecker(State& state) : state_(state) {}
 
   Status Run() {
+    FindShared();
     for (const InodeEntry& inode : state_.inodes) {
       if (inode.record.kind == FileKind::kVolume) CheckVolume(inode);
     }
@@ -38,6 +40,16 @@ class BranchChecker {
   }
   static std::string Name(BranchId id) { return fmt::format("branch {}", id.value()); }
 
+  // Before any of them is taken for the owner.
+  void FindShared() {
+    std::set<BranchId> seen;
+    for (const InodeEntry& inode : state_.inodes) {
+      if (inode.record.kind != FileKind::kVolume) continue;
+      if (seen.insert(inode.record.branch).second) continue;
+      if (BranchEntry* const branch = state_.FindBranch(inode.record.branch)) branch->shared = true;
+    }
+  }
+
   void CheckVolume(const InodeEntry& volume) {
     const BranchId id = volume.record.branch;
     const bool is_dead = state_.IsDead(id);
@@ -57,7 +69,8 @@ class BranchChecker {
       return;
     }
     branch->volume = &volume;
-    if (branch->record.inode != volume.id) {
+    // Of several volumes its record may name any.
+    if (branch->record.inode != volume.id && !branch->shared) {
       const uint64_t wrong = branch->record.inode.value();
       branch->record.inode = volume.id;
       if (Damage("branch-owner", state_.PathOf(volume.id),

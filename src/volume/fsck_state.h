@@ -30,6 +30,8 @@ struct BranchEntry {
   BranchId id;
   BranchRecord record;
   const InodeEntry* volume = nullptr;  // whose head it is
+  // More than one volume names it. What seems to be nobody's by the size of one may be another's.
+  bool shared = false;
   // Snapshots and clones that need it; versions up to the newest of these may be theirs.
   std::vector<Epoch> views;
   Epoch newest_view;

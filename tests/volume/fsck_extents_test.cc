@@ -318,5 +318,63 @@ TEST_F(FsckExtentsTest, RecordsOfPlacesThatNoVolumeHasStopRepairs) {
   EXPECT_EQ(HeldBy(extent_), 66 * kBlockSize);
 }
 
+// The size of one says nothing of what the other holds.
+class FsckSharedBranchTest : public FsckTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(FsckSharedBranchTest, NothingOfItIsTakenAway) {
+  const bool small_first = GetParam();
+  const Made first = MakeVolume(kRootInode, "a", 16 * kChunkSize);
+  const Made second = MakeVolume(kRootInode, "b", 16 * kChunkSize);
+  const Made& owner = small_first ? second : first;
+  const Made& other = small_first ? first : second;
+  const ExtentId extent{owner.branch, Epoch(1), SegmentIndex(0)};
+  const ExtentId unknown{owner.branch, Epoch(1), SegmentIndex(3)};
+  Write(owner.branch, 0, kAllBlocks);
+  Write(owner.branch, 7, 0b1100);
+  Write(owner.branch, 0, kAllBlocks, Epoch(2));
+  WriteData(extent, 9, 0b11);
+  WriteData(unknown, 3 * kSegmentSize / kChunkSize, 0b1);
+  auto record = store_->index().GetInode(other.inode);
+  record->branch = owner.branch;
+  record->size = kChunkSize;
+  auto branch = store_->index().GetBranch(owner.branch);
+  branch->epoch = Epoch(2);
+  Change([&](IndexBatch& batch) {
+    batch.PutBranch(owner.branch, *branch);
+    batch.PutInode(other.inode, *record);
+    batch.DeleteBranch(other.branch);
+    batch.PutExtent({owner.branch, Epoch(1), SegmentIndex(5)}, kBlockSize);
+  });
+  const uint64_t held = HeldBy(extent);
+  for (const bool repair : {false, true, false}) {
+    const FsckReport report = Check(repair);
+    EXPECT_THAT(Codes(report), testing::UnorderedElementsAre("branch-shared", "extent-unrecorded",
+                                                             "extent-missing"))
+        << Text(report);
+    for (const FsckFinding& finding : report.findings) EXPECT_FALSE(finding.repaired);
+  }
+  EXPECT_EQ(HeldBy(extent), held);
+  ASSERT_TRUE(env_.Exists(PathOf(unknown)));
+  EXPECT_EQ(HeldBy(unknown), kBlockSize);
+  uint64_t versions = 0;
+  EXPECT_TRUE(
+      store_->index()
+          .ForEachVersion(owner.branch, ChunkIndex(0), ChunkIndex(15),
+                          [&](ChunkIndex, Epoch, const VersionRecord&) { return ++versions > 0; })
+          .ok());
+  EXPECT_EQ(versions, 3u);
+  EXPECT_EQ(store_->index().GetBranch(owner.branch)->inode, owner.inode);
+  Change([&](IndexBatch& batch) {
+    batch.DeleteName(kRootInode, small_first ? "a" : "b", other.inode);
+    batch.DeleteInode(other.inode);
+  });
+  // With one volume all is put right; the older version is left to the next mount.
+  ASSERT_TRUE(Check(true).sound());
+  EXPECT_THAT(Codes(Check()), ElementsAre("to-be-cleaned"));
+}
+
+INSTANTIATE_TEST_SUITE_P(TheSmallerOne, FsckSharedBranchTest, testing::Bool(),
+                         [](const auto& which) { return which.param ? "First" : "Last"; });
+
 }  // namespace
 }  // namespace cairn
