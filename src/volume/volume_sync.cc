@@ -155,24 +155,27 @@ Status DiskVolume::Health() {
 }
 
 void DiskVolume::Poison(const Status& why) {
+  std::string reason;
   {
     MutexLock lock(health_mu_);
     if (!health_.ok()) return;
+    // Who comes second, or asks for the health, must not get on before writes are refused; nor may
+    // anybody be told of the failure before those know who come later: a server that replaces this
+    // one must not believe in data that may be lost, nor answer a sync with success.
+    context_.mount_table->MarkPoisoned(inode_);
     health_ = Status(Code::kReadOnly,
                      fmt::format("volume {} takes no writes until the next mount, because a sync "
                                  "or a change failed ({})",
                                  inode_.value(), why.ToString()));
-    LogError("{}", health_.context());
+    refuses_writes_.store(true, std::memory_order_release);
+    reason = health_.context();
   }
-  refuses_writes_.store(true, std::memory_order_release);
-  // A server that replaces this one must not believe in data that may be lost, nor answer a sync
-  // with success.
-  context_.mount_table->MarkPoisoned(inode_);
   {
     MutexLock lock(pending_mu_);
     forget_owed_ = true;
   }
   SettleForget();
+  LogError("{}", reason);
 }
 
 void DiskVolume::SettleForget() {
