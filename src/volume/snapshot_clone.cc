@@ -262,6 +262,8 @@ Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollbac
   }
   GroupCut cut(parts_.context, parts_.table);
   CAIRN_RETURN_IF_ERROR(cut.Load(live));
+  // Of other volumes, too: what is left for the time of closed gates is little.
+  (void)parts_.flush_index();
   CAIRN_RETURN_IF_ERROR(cut.Close(rollback.deadline));
   CAIRN_RETURN_IF_ERROR(cut.Cut());
   // With the gates closed nobody adds to the journal: after this it holds nothing of these volumes
@@ -407,6 +409,7 @@ Result<uint64_t> SnapshotOps::CloneToEnd(const Source& source, InodeId source_in
                                          const Caller& caller) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   GroupCut target(parts_.context, parts_.table);
   CAIRN_RETURN_IF_ERROR(target.Load({target_inode}));
+  (void)parts_.flush_index();  // as in Rollback
   if (!target.Close(deadline).ok()) return uint64_t{0};
   DiskVolume& volume = *target.volumes().begin()->second;
   if (volume.size() != range.offset) return uint64_t{0};

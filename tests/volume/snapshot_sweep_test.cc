@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <future>
 
 #include "src/volume/disk_volume.h"
 #include "tests/volume/snapshot_test_util.h"
@@ -368,6 +369,32 @@ TEST(SnapshotDeadlineTest, IoThatDoesNotEndFailsTheRequestAndEverybodyGoesOn) {
   EXPECT_TRUE(b->Truncate(kSize).ok());
   group.deadline = kEnough;
   EXPECT_TRUE(scene.filesystem().snapshots().Create(group).ok());
+  scene.CheckAll();
+}
+
+// What others have written would else be synced while the volumes' writers wait.
+TEST(SnapshotDeadlineTest, ARollbackHoldsNobodyForWhatOthersHaveWritten) {
+  Scene scene;
+  scene.Prepare();
+  const auto a = scene.machine().Find("a");
+  const auto other = scene.machine().Create("other");
+  std::string file;
+  scene.env().SetHook([&](Op op, const std::string& path) {
+    if (op == Op::kWrite && path.find("/extents/") != std::string::npos) file = path;
+  });
+  ASSERT_EQ(WriteCode(*other, 0, kBlockSize, 9), Code::kOk);
+  ASSERT_FALSE(file.empty());
+  std::future<Code> writer;
+  scene.env().SetHook([&](Op op, const std::string& path) {
+    if (op != Op::kSync || path != file || writer.valid()) return;
+    writer = std::async(std::launch::async, [&] { return WriteCode(*a, 0, kBlockSize, 3); });
+    EXPECT_EQ(writer.wait_for(std::chrono::seconds(2)), std::future_status::ready)
+        << "the writer waits for a sync of another volume";
+  });
+  EXPECT_TRUE(scene.RollBack().ok());
+  scene.env().SetHook(nullptr);
+  ASSERT_TRUE(writer.valid());
+  EXPECT_EQ(writer.get(), Code::kOk);
   scene.CheckAll();
 }
 
