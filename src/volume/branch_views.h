@@ -61,6 +61,28 @@ class BranchViews {
   std::multiset<std::pair<BranchId, Epoch>> pins_ CAIRN_GUARDED_BY(pin_mu_);
 };
 
+// A pin for as long as it lives. Borrows the views.
+class ViewPin {
+ public:
+  ViewPin(BranchViews& views, BranchId branch, Epoch epoch)
+      : views_(&views), branch_(branch), epoch_(epoch) {
+    views.Pin(branch, epoch);
+  }
+  ViewPin(ViewPin&& other) noexcept
+      : views_(std::exchange(other.views_, nullptr)),
+        branch_(other.branch_),
+        epoch_(other.epoch_) {}
+  ViewPin& operator=(ViewPin&&) = delete;
+  ~ViewPin() {
+    if (views_ != nullptr) views_->Unpin(branch_, epoch_);
+  }
+
+ private:
+  BranchViews* views_;
+  const BranchId branch_;
+  const Epoch epoch_;
+};
+
 }  // namespace cairn
 
 #endif  // CAIRN_SRC_VOLUME_BRANCH_VIEWS_H_

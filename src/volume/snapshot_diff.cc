@@ -70,33 +70,46 @@ class RangeList {
 
 }  // namespace
 
-Result<Lineage> SnapshotOps::LineageOf(InodeId inode, InodeRecord& record) {
-  CAIRN_ASSIGN_OR_RETURN(record, parts_.names.Record(inode));
-  if (record.kind == FileKind::kDirectory) return Status(Code::kIsDirectory, "not a volume");
-  if (record.kind == FileKind::kSnapshot) {
-    return Lineage::LoadSnapshot(index(), record.branch, record.epoch);
+Result<SnapshotOps::HeldView> SnapshotOps::HoldView(InodeId inode) {
+  for (;;) {
+    CAIRN_ASSIGN_OR_RETURN(InodeRecord record, parts_.names.Record(inode));
+    if (record.kind == FileKind::kDirectory) return Status(Code::kIsDirectory, "not a volume");
+    const bool is_snapshot = record.kind == FileKind::kSnapshot;
+    Epoch epoch = record.epoch;
+    if (!is_snapshot) {
+      // What is pending becomes known to the index.
+      CAIRN_ASSIGN_OR_RETURN(const auto volume, parts_.table.Find(inode));
+      CAIRN_RETURN_IF_ERROR(volume->Sync());
+      record = volume->Record();
+      CAIRN_ASSIGN_OR_RETURN(const BranchRecord branch, index().GetBranch(record.branch));
+      epoch = branch.epoch;
+    }
+    ViewPin pin(*parts_.context.views, record.branch, epoch);
+    // A pass of clean-up that began before the pin has looked for this view elsewhere, and found it
+    // only if it is there still.
+    CAIRN_ASSIGN_OR_RETURN(const InodeRecord now, index().GetInode(inode));
+    CAIRN_ASSIGN_OR_RETURN(const BranchRecord branch, index().GetBranch(record.branch));
+    const Epoch seen = is_snapshot ? now.epoch : branch.epoch;
+    if (now.branch != record.branch || seen != epoch) continue;
+    CAIRN_ASSIGN_OR_RETURN(Lineage lineage, Lineage::LoadSnapshot(index(), record.branch, epoch));
+    return HeldView{std::move(record), std::move(lineage), std::move(pin)};
   }
-  // What is pending becomes known to the index.
-  CAIRN_ASSIGN_OR_RETURN(const auto volume, parts_.table.Find(inode));
-  CAIRN_RETURN_IF_ERROR(volume->Sync());
-  record = volume->Record();
-  CAIRN_ASSIGN_OR_RETURN(const BranchRecord branch, index().GetBranch(record.branch));
-  return Lineage::LoadSnapshot(index(), record.branch, branch.epoch);
 }
 
 Result<DiffPage> SnapshotOps::Diff(InodeId from, InodeId to, uint64_t offset, size_t most) {
-  InodeRecord from_record;
-  InodeRecord to_record;
-  CAIRN_ASSIGN_OR_RETURN(const Lineage older, LineageOf(from, from_record));
-  CAIRN_ASSIGN_OR_RETURN(const Lineage newer, LineageOf(to, to_record));
+  CAIRN_ASSIGN_OR_RETURN(const HeldView from_view, HoldView(from));
+  CAIRN_ASSIGN_OR_RETURN(const HeldView to_view, HoldView(to));
+  const Lineage& older = from_view.lineage;
+  const Lineage& newer = to_view.lineage;
+  const uint64_t size = to_view.record.size;
   const bool related =
       std::any_of(newer.levels().begin(), newer.levels().end(),
                   [&](const Lineage::Level& level) { return older.DependsOn(level.branch); });
   if (!related) return Status(Code::kInvalid, "the two do not descend from one volume");
   DiffPage page;
-  RangeList ranges(page.ranges, to_record.size);
+  RangeList ranges(page.ranges, size);
   ChunkIndex chunk = ChunkOf(offset);
-  const ChunkIndex end(ChunkCount(to_record.size));
+  const ChunkIndex end(ChunkCount(size));
   while (chunk < end && page.ranges.size() <= most) {
     // Regions of which neither has anything are the same.
     CAIRN_ASSIGN_OR_RETURN(const auto next_newer, newer.FirstVersionFrom(index(), chunk));
@@ -114,8 +127,9 @@ Result<DiffPage> SnapshotOps::Diff(InodeId from, InodeId to, uint64_t offset, si
     CAIRN_RETURN_IF_ERROR(older.LoadLeaf(index(), number, {}, older_leaf));
     const ChunkIndex stop(std::min((number + 1) * ChunkLeaf::kChunks, end.value()));
     for (; chunk < stop && page.ranges.size() <= most; chunk = chunk.Next()) {
-      const Pieces now = PiecesOf(newer_leaf, chunk, newer, to_record.size);
-      const BlockMask differs = ~Same(PiecesOf(older_leaf, chunk, older, from_record.size), now);
+      const Pieces now = PiecesOf(newer_leaf, chunk, newer, size);
+      const BlockMask differs =
+          ~Same(PiecesOf(older_leaf, chunk, older, from_view.record.size), now);
       const BlockMask data = Data(now);
       for (uint64_t block = 0; block < kBlocksPerChunk;) {
         const BlockMask bit = BlockRange(block, 1);
@@ -134,7 +148,7 @@ Result<DiffPage> SnapshotOps::Diff(InodeId from, InodeId to, uint64_t offset, si
       }
     }
   }
-  page.next_offset = chunk >= end ? std::max(to_record.size, offset) : ChunkStart(chunk);
+  page.next_offset = chunk >= end ? std::max(size, offset) : ChunkStart(chunk);
   if (page.ranges.size() > most) {
     page.next_offset = page.ranges[most].offset;
     page.ranges.resize(most);
@@ -143,8 +157,9 @@ Result<DiffPage> SnapshotOps::Diff(InodeId from, InodeId to, uint64_t offset, si
 }
 
 Result<VolumeSizes> SnapshotOps::Sizes(InodeId inode) {
-  InodeRecord record;
-  CAIRN_ASSIGN_OR_RETURN(const Lineage lineage, LineageOf(inode, record));
+  CAIRN_ASSIGN_OR_RETURN(const HeldView view, HoldView(inode));
+  const InodeRecord& record = view.record;
+  const Lineage& lineage = view.lineage;
   VolumeSizes sizes;
   sizes.size = record.size;
   for (ChunkIndex chunk;;) {

@@ -208,7 +208,15 @@ class SnapshotOps {
   };
   // What of the branch would come back without one view of epoch `seen`, or without its head.
   Result<Freed> FreedWithout(BranchId branch, std::optional<Epoch> seen);
-  Result<Lineage> LineageOf(InodeId inode, InodeRecord& record);
+  // What a file shows at one instant. Clean-up leaves it alone while this lives, so that its leaves
+  // can be read from the index one after the other.
+  struct HeldView {
+    InodeRecord record;
+    Lineage lineage;
+    ViewPin pin;
+  };
+  // kNotFound, kIsDirectory.
+  Result<HeldView> HoldView(InodeId inode);
 
   const Parts parts_;
   // Names of snapshots are given and taken one at a time; held across the commit.
