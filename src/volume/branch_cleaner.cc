@@ -57,6 +57,9 @@ Result<BranchCleaner::Outcome> BranchCleaner::Run(BranchId branch,
   CAIRN_RETURN_IF_ERROR(RemoveEmptyFiles());
   CAIRN_RETURN_IF_ERROR(PunchFreed());
   if (options_.thorough) CAIRN_RETURN_IF_ERROR(CompareFiles());
+  for (const auto& volume : table_.All()) {
+    if (volume->DependsOn(branch_)) volume->ForgetAllocatedBytes(branch_);
+  }
   return options_.stop() ? Outcome::kChanged : Finish();
 }
 

@@ -76,6 +76,8 @@ class DiskVolume final : public Volume {
   // Writes out times that changed since the record was last written, if any.
   Status SyncTimes();
   Result<uint64_t> AllocatedBytes() { return extents_.AllocatedBytes(); }
+  // After files of the branch that nobody writes to any more got smaller.
+  void ForgetAllocatedBytes(BranchId branch) { extents_.ForgetAllocatedBytes(branch); }
   // ExtentFile::StartWriteback of what a sync would make durable. Poisons after a failure.
   void StartWriteback();
   // Whether something would be lost if the machine stopped now; whether the journal speaks of it.
@@ -155,6 +157,7 @@ class DiskVolume final : public Volume {
   bool HasUnsealedRegions();
 
  private:
+  void BeginEpoch() noexcept CAIRN_REQUIRES(gate_);
   // Bytes of one chunk.
   struct ChunkRange {
     ChunkIndex chunk;

@@ -227,8 +227,10 @@ bool ExtentSet::dirty() const {
 Result<uint64_t> ExtentSet::AllocatedBytes() {
   std::vector<ExtentId> ids;
   uint64_t bytes = 0;
+  uint64_t era = 0;
   {
     MutexLock lock(mu_);
+    era = settled_era_;
     const auto add = [&](const ExtentId& id) CAIRN_REQUIRES(mu_) {
       const auto settled = settled_bytes_.find(id);
       if (settled != settled_bytes_.end()) {
@@ -249,9 +251,16 @@ Result<uint64_t> ExtentSet::AllocatedBytes() {
     bytes += info->allocated_bytes;
     MutexLock lock(mu_);
     const bool head = id.branch == head_level_.branch && id.epoch >= head_level_.epoch;
-    if (!head && !draining_.contains(id)) settled_bytes_[id] = info->allocated_bytes;
+    if (head || draining_.contains(id) || era != settled_era_) continue;
+    settled_bytes_[id] = info->allocated_bytes;
   }
   return bytes;
+}
+
+void ExtentSet::ForgetAllocatedBytes(BranchId branch) {
+  MutexLock lock(mu_);
+  std::erase_if(settled_bytes_, [&](const auto& entry) { return entry.first.branch == branch; });
+  ++settled_era_;
 }
 
 }  // namespace cairn

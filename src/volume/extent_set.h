@@ -87,6 +87,8 @@ class ExtentSet {
 
   // What all the files that the lineage sees hold on their filesystem.
   Result<uint64_t> AllocatedBytes();
+  // Clean-up gave back a part of what the branch's ended epochs hold.
+  void ForgetAllocatedBytes(BranchId branch);
 
  private:
   using Files = std::map<ExtentId, std::shared_ptr<ExtentFile>>;
@@ -121,6 +123,7 @@ class ExtentSet {
   std::set<ExtentId> prepared_ CAIRN_GUARDED_BY(mu_);
   // What files that nobody writes to any more hold on their filesystem; only cleaning changes it.
   std::map<ExtentId, uint64_t> settled_bytes_ CAIRN_GUARDED_BY(mu_);
+  uint64_t settled_era_ CAIRN_GUARDED_BY(mu_) = 0;  // counts what was forgotten
   // The index's extent records: files that must exist, and how long they must be.
   std::map<ExtentId, uint64_t> known_sizes_ CAIRN_GUARDED_BY(mu_);
 };

@@ -1,6 +1,8 @@
 // Attributes and extended attributes.
 #include <fmt/format.h>
 
+#include "src/volume/extent_set.h"
+#include "src/volume/lineage.h"
 #include "src/volume/namespace.h"
 #include "src/volume/request_log.h"
 
@@ -28,22 +30,23 @@ Attributes Namespace::ToAttributes(InodeId inode, const InodeRecord& record) {
   return attributes;
 }
 
+// As ExtentSet::AllocatedBytes of a volume that is loaded. What a clone sees of its parents counts:
+// programs take a file without any blocks for one hole.
 Result<uint64_t> Namespace::AllocatedBytes(const InodeRecord& record) {
-  const bool is_snapshot = record.kind == FileKind::kSnapshot;
+  CAIRN_ASSIGN_OR_RETURN(const Lineage lineage,
+                         record.kind == FileKind::kSnapshot
+                             ? Lineage::LoadSnapshot(index(), record.branch, record.epoch)
+                             : Lineage::Load(index(), record.branch));
+  CAIRN_ASSIGN_OR_RETURN(const auto files, ExtentSet::ReadKnownSizes(index(), lineage));
   uint64_t bytes = 0;
-  Status failed;
-  CAIRN_RETURN_IF_ERROR(index().ForEachExtent(record.branch, [&](const ExtentId& id, uint64_t) {
-    if (is_snapshot && id.epoch > record.epoch) return false;
-    auto info = context_.store->extents().Info(id);
+  for (const auto& [id, size] : files) {
+    const auto info = context_.store->extents().Info(id);
     if (info.ok()) {
       bytes += info->allocated_bytes;
     } else if (info.status().code() != Code::kNotFound) {
-      failed = std::move(info).status();
-      return false;
+      return info.status();
     }
-    return true;
-  }));
-  if (!failed.ok()) return failed;
+  }
   return bytes;
 }
 

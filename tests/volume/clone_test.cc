@@ -54,6 +54,11 @@ class CloneTest : public testing::Test {
     ASSERT_TRUE(machine_.Close().ok());
     machine_.Mount();
   }
+  uint64_t AllocatedBytes(const std::string& path) {
+    const auto attributes = filesystem().GetAttributes(Inode(path));
+    EXPECT_TRUE(attributes.ok()) << attributes.status().ToString();
+    return attributes.ok() ? attributes->allocated_bytes : 0;
+  }
   // As copy_file_range would; goes on where a call ends short.
   void Copy(const std::string& from, const std::string& to, uint64_t offset, uint64_t length) {
     while (length > 0) {
@@ -83,6 +88,25 @@ class CloneTest : public testing::Test {
 
   TestMachine machine_;
 };
+
+// tar takes a file without any blocks for one hole.
+TEST_F(CloneTest, WhatItSeesOfItsParentsCountsAsAllocatedLoadedOrNot) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, kMiB, 1), Code::kOk);
+  ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"v"}).ok());
+  SnapshotOps::NewClone clone;
+  clone.parent = kRootInode;
+  clone.name = "c";
+  clone.deadline = kEnough;
+  clone.files = {{Inode(".snapshots/s/v"), ""}};
+  ASSERT_TRUE(filesystem().snapshots().Clone(clone).ok());
+  ASSERT_TRUE(TrySnapshot(filesystem(), "of-clone", {"c"}).ok());
+  Remount();
+  for (const char* path : {"c", ".snapshots/s/v", ".snapshots/of-clone/c"}) {
+    EXPECT_EQ(AllocatedBytes(path), kMiB) << path;
+    EXPECT_TRUE(Holds(*FindVolumeAt(filesystem(), path), 0, kMiB, 1));
+    EXPECT_EQ(AllocatedBytes(path), kMiB) << path << ", loaded";
+  }
+}
 
 TEST_F(CloneTest, WhoeverCommitsTheRecordBeforeASwitchIsDoneDoesSoWithTheNewSize) {
   const auto volume = std::static_pointer_cast<DiskVolume>(machine_.Create("a"));

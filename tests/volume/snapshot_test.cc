@@ -49,6 +49,19 @@ class SnapshotTest : public testing::Test {
   TestMachine machine_;
 };
 
+TEST_F(SnapshotTest, AVolumeShowsAtOnceWhatWasGivenBackOfItsFiles) {
+  auto v = machine_.Create("v");
+  ASSERT_EQ(WriteCode(*v, 0, 64 * kBlockSize, 1), Code::kOk);
+  Snapshot("s", {"v"});
+  ASSERT_EQ(WriteCode(*v, 0, 32 * kBlockSize, 2), Code::kOk);
+  ASSERT_TRUE(v->Sync().ok());
+  EXPECT_EQ(filesystem().GetAttributes(v->inode())->allocated_bytes, 96 * kBlockSize);
+  ASSERT_TRUE(DeleteSnapshot(filesystem(), "s").ok());
+  Settle();
+  EXPECT_EQ(AllocatedBytes(), 64 * kBlockSize);
+  EXPECT_EQ(filesystem().GetAttributes(v->inode())->allocated_bytes, 64 * kBlockSize);
+}
+
 // fstrim and qemu-img punch to the end of a volume, which may lie within a block.
 TEST_F(SnapshotTest, PunchingToAnEndWithinABlockLeavesNoDataBehind) {
   auto volume = machine_.Create("a");
