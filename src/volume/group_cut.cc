@@ -58,6 +58,7 @@ Status GroupCut::Close(std::chrono::milliseconds deadline) CAIRN_NO_THREAD_SAFET
   closed_at_ = std::chrono::steady_clock::now();
   const Gate::Deadline end = closed_at_ + deadline;
   std::vector<Gate*> begun;
+  begun.reserve(volumes_.size());  // nothing below may leave with gates closed
   const auto fail = [&](InodeId inode) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
     for (Gate* const gate : begun) gate->Open();
     return Status(Code::kDeadline,
@@ -81,8 +82,11 @@ Status GroupCut::Cut() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   cut_ns_ = context_.clock->NowNs();
   for (const auto& [inode, volume] : volumes_) {
     CAIRN_ASSIGN_OR_RETURN(auto state, volume->Cut());
-    context_.views->Pin(state.branch, state.epoch);
-    states_[inode] = std::move(state);
+    // What has a state is pinned.
+    [&, number = inode]() noexcept {
+      context_.views->Pin(state.branch, state.epoch);
+      states_[number] = std::move(state);
+    }();
   }
   return Status::Ok();
 }

@@ -8,6 +8,13 @@ Result<DiskVolume::CutState> DiskVolume::Cut() {
   CAIRN_RETURN_IF_ERROR(CheckWritable());
   const Lineage::Level ended = lineage_.head();
   CutState cut{ended.branch, ended.epoch, size_.load(std::memory_order_acquire), Record()};
+  BeginEpoch();
+  return cut;
+}
+
+// All or nothing: half of it, and writers would enter blocks of the ended epoch by what the next
+// one holds. Where there is no memory for it the process ends, and the next server has the journal.
+void DiskVolume::BeginEpoch() noexcept {
   lineage_.BeginEpoch();
   const Lineage::Level head = lineage_.head();
   extents_.BeginEpoch(head.epoch);
@@ -17,7 +24,6 @@ Result<DiskVolume::CutState> DiskVolume::Cut() {
     head_ = head;
   }
   changed_since_cut_.store(false);
-  return cut;
 }
 
 bool DiskVolume::DependsOn(BranchId branch) {

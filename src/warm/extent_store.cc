@@ -101,9 +101,11 @@ Status ExtentFile::StartWriteback() {
 Status ExtentFile::Sync() {
   MutexLock lock(sync_mu_);
   if (!sync_failure_.ok()) return sync_failure_;
+  if (sync_cut_short_) return Status(Code::kIo, "an exception ended a sync before");
   // Taken before the sync: what is written while it runs belongs to the next one.
   if (!dirty_.exchange(false, std::memory_order_acq_rel)) return Status::Ok();
   written_.Clear();
+  sync_cut_short_ = true;
   Status status = file_->Sync();
   if (status.ok() && !name_is_durable_) {
     status = env_.SyncDir(directory_);
@@ -112,6 +114,7 @@ Status ExtentFile::Sync() {
   // The kernel may have dropped the pages that it could not write: trying again would succeed and
   // mean nothing.
   if (!status.ok()) sync_failure_ = status;
+  sync_cut_short_ = false;
   return status;
 }
 

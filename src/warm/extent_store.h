@@ -114,6 +114,8 @@ class ExtentFile {
   Mutex sync_mu_;
   bool name_is_durable_ CAIRN_GUARDED_BY(sync_mu_);
   Status sync_failure_ CAIRN_GUARDED_BY(sync_mu_);
+  // One that ended without saying how.
+  bool sync_cut_short_ CAIRN_GUARDED_BY(sync_mu_) = false;
 };
 
 // All extent files of a store. Thread-safe.
