@@ -31,7 +31,7 @@ namespace cairn {
 
 // Changes with the messages, with the command line of `cairnfs serve`, and with what the memory
 // that servers share means.
-inline constexpr int kControlVersion = 1;
+inline constexpr int kControlVersion = 2;
 
 enum class ControlKind : uint32_t {
   kClosed = 0,  // never sent: the other side is gone

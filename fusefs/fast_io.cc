@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "fusefs/ops.h"
+#include "fusefs/wire.h"
 #include "src/base/log.h"
 #include "src/volume/volume.h"
 
@@ -24,6 +25,20 @@ const Body& BodyOf(std::span<const std::byte> request) {
 const fuse_in_header& HeaderOf(std::span<const std::byte> request) {
   return *reinterpret_cast<const fuse_in_header*>(request.data());
 }
+
+// Notes a write past the kernel's pages when it has ended, in whatever way.
+class UncachedWrite {
+ public:
+  UncachedWrite(Volume& volume, uint64_t fh) : volume_(BypassesPages(fh) ? &volume : nullptr) {}
+  ~UncachedWrite() {
+    if (volume_ != nullptr) volume_->cached_pages().NoteUncachedWrite();
+  }
+  UncachedWrite(const UncachedWrite&) = delete;
+  UncachedWrite& operator=(const UncachedWrite&) = delete;
+
+ private:
+  Volume* const volume_;
+};
 
 }  // namespace
 
@@ -69,6 +84,7 @@ Result<size_t> FastIo::DoRead(const fuse_in_header& header, const fuse_read_in& 
   }
   CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<Volume> volume,
                          edge_.filesystem().FindVolume(InodeId(header.nodeid)));
+  volume->cached_pages().NoteRequest(HandleOf(body.fh));
   return volume->Read(body.offset, reply_buffer_.first(body.size));
 }
 
@@ -84,8 +100,9 @@ Result<size_t> FastIo::DoWrite(const fuse_in_header& header, const fuse_write_in
                         .resent = protocol::IsResent(header)};
     CAIRN_RETURN_IF_ERROR(ClearSetIdBits(edge_.filesystem(), inode, caller));
   }
+  volume->cached_pages().NoteRequest(HandleOf(body.fh));
+  const UncachedWrite noted(*volume, body.fh);
   auto put = volume->Write(body.offset, data);
-  if ((body.flags & O_DIRECT) && edge_.direct_drops_pages()) volume->NoteUncachedWrite();
   // The kernel follows a cached write to a file opened with O_SYNC or O_DSYNC by an fsync, but not
   // a direct one: there, the flag is all that we get to know.
   const bool wants_sync = (body.flags & O_DSYNC) != 0;  // O_SYNC contains it

@@ -66,9 +66,11 @@ Status SetAttr(const Request& request, InodeId inode, struct stat* wanted, int t
   }
   std::optional<StalePages> pages;
   if (change.size) pages.emplace(request, inode);
-  CAIRN_ASSIGN_OR_RETURN(const Attributes attributes,
-                         request.filesystem().SetAttributes(inode, change, request.caller()));
-  if (request.Answer(AttributeReply(attributes)) && pages) pages->Answered();
+  const auto attributes = request.filesystem().SetAttributes(inode, change, request.caller());
+  if (!attributes.ok()) {
+    return pages ? pages->Failed(attributes.status()) : attributes.status();
+  }
+  if (request.Answer(AttributeReply(*attributes)) && pages) pages->Answered();
   return Status::Ok();
 }
 

@@ -27,14 +27,12 @@ Result<Attributes> MakeVolume(const Request& request, InodeId parent, const char
   return created;
 }
 
-// A buffered open drops the pages that direct writes since the last one may have left old: whoever
-// read through the page cache beside such a write may have got in what was there before.
 fuse_open_out ReplyOf(const Request& request, uint32_t open_flags, Volume& volume) {
-  const bool direct = (open_flags & O_DIRECT) != 0 && request.edge().direct_drops_pages();
-  const PageUse use = direct                        ? PageUse::kBypass
-                      : volume.TakeUncachedWrites() ? PageUse::kDrop
-                                                    : PageUse::kKeep;
-  return OpenReply(request.handle_id(), use);
+  const HandleId handle = request.handle_id();
+  if (!request.edge().direct_drops_pages()) return OpenReply(handle, PageUse::kKeep);
+  if (open_flags & O_DIRECT) return OpenReply(handle, PageUse::kBypass);
+  const bool drop = volume.cached_pages().DropAtOpen(handle);
+  return OpenReply(handle, drop ? PageUse::kDrop : PageUse::kKeep);
 }
 
 }  // namespace
@@ -69,8 +67,8 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
   }
   std::optional<StalePages> pages;
   if (truncate) pages.emplace(request, inode);
-  CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<Volume> volume,
-                         filesystem.OpenVolume(inode, request.handle_id(), truncate));
+  const auto opened = filesystem.OpenVolume(inode, request.handle_id(), truncate);
+  if (!opened.ok()) return pages ? pages->Failed(opened.status()) : opened.status();
   if (truncate && (request.body<fuse_open_in>().open_flags & FUSE_OPEN_KILL_SUIDGID)) {
     const Status cleared = ClearSetIdBits(filesystem, inode, request.caller());
     if (!cleared.ok()) {
@@ -78,7 +76,7 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
       return cleared;
     }
   }
-  if (!request.Answer(ReplyOf(request, open_flags, *volume))) {
+  if (!request.Answer(ReplyOf(request, open_flags, **opened))) {
     filesystem.ReleaseVolume(inode, request.handle_id());
   } else if (pages) {
     pages->Answered();
@@ -87,7 +85,7 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
 }
 
 Status Release(const Request& request, InodeId inode, fuse_file_info* file) {
-  request.filesystem().ReleaseVolume(inode, HandleId(file->fh));
+  request.filesystem().ReleaseVolume(inode, HandleOf(file->fh));
   return request.AnswerDone();
 }
 

@@ -16,9 +16,20 @@ constexpr size_t kMaxCopy = 128u << 20;
 Status MakeHole(const Request& request, Volume& volume, uint64_t offset, uint64_t length,
                 bool keep_size) {
   StalePages pages(request, volume.inode());
-  CAIRN_RETURN_IF_ERROR(volume.Zero(offset, length, keep_size));
+  Status done = volume.Zero(offset, length, keep_size);
+  if (!done.ok()) return pages.Failed(std::move(done));
   if (fuse_reply_err(request.handle(), 0) == 0) pages.Answered();
   return Status::Ok();
+}
+
+Status Reserve(const Request& request, Volume& volume, uint64_t offset, uint64_t length,
+               bool keep_size) {
+  const Status done = volume.Allocate(offset, length, keep_size);
+  if (done.ok()) return request.AnswerDone();
+  // It may have grown as far as there was space.
+  Invalidator* const invalidator = request.edge().invalidator();
+  if (invalidator != nullptr) invalidator->Tell({.contents = {}, .attributes = {volume.inode()}});
+  return done;
 }
 
 }  // namespace
@@ -52,11 +63,9 @@ Status Fallocate(const Request& request, InodeId inode, int mode, off_t offset, 
     case FALLOC_FL_ZERO_RANGE:
       return MakeHole(request, *volume, begin, size, /*keep_size=*/false);
     case 0:
-      CAIRN_RETURN_IF_ERROR(volume->Allocate(begin, size, /*keep_size=*/false));
-      return request.AnswerDone();
+      return Reserve(request, *volume, begin, size, /*keep_size=*/false);
     case FALLOC_FL_KEEP_SIZE:
-      CAIRN_RETURN_IF_ERROR(volume->Allocate(begin, size, /*keep_size=*/true));
-      return request.AnswerDone();
+      return Reserve(request, *volume, begin, size, /*keep_size=*/true);
     default:
       return Status(Code::kUnsupported,
                     "fallocate: a volume's ranges can be reserved, punched or zeroed, not moved");
@@ -68,14 +77,13 @@ Status CopyFileRange(const Request& request, InodeId source, off_t source_offset
                      fuse_file_info* /*target_file*/, size_t length, int flags) {
   if (flags != 0 || source_offset < 0 || target_offset < 0) return request.AnswerError(EINVAL);
   StalePages pages(request, InodeId(target));
-  CAIRN_ASSIGN_OR_RETURN(
-      const uint64_t copied,
-      request.filesystem().CopyRange(source, static_cast<uint64_t>(source_offset), InodeId(target),
-                                     static_cast<uint64_t>(target_offset),
-                                     std::min(length, kMaxCopy), request.caller()));
-  if (request.Answer(fuse_write_out{.size = static_cast<uint32_t>(copied), .padding = 0})) {
-    pages.Answered();
-  }
+  const auto copied = request.filesystem().CopyRange(
+      source, static_cast<uint64_t>(source_offset), InodeId(target),
+      static_cast<uint64_t>(target_offset), std::min(length, kMaxCopy), request.caller());
+  if (!copied.ok()) return pages.Failed(copied.status());
+  const fuse_write_out reply{.size = static_cast<uint32_t>(copied->bytes), .padding = 0};
+  // Of what a failure has changed behind that the kernel does not know.
+  if (request.Answer(reply) && !copied->failed) pages.Answered();
   return Status::Ok();
 }
 

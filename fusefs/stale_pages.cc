@@ -16,9 +16,21 @@ StalePages::~StalePages() {
   }
 }
 
-void StalePages::Answered() {
+void StalePages::Answered() noexcept {
   answered_ = true;
   edge_.filesystem().ClearStalePages(inode_);
+}
+
+Status StalePages::Failed(Status why) noexcept {
+  switch (why.code()) {
+    case Code::kIo:
+    case Code::kNoSpace:
+    case Code::kCorrupt:
+      break;
+    default:  // refused: whoever tries in vain need not empty the cache
+      Answered();
+  }
+  return why;
 }
 
 }  // namespace cairn

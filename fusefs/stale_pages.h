@@ -2,8 +2,8 @@
 // good answer, upon which it drops its pages: holes, truncations, copies.
 //
 // Without that answer it keeps them: the request failed midway, or the server died and the program
-// that waited was killed. So the volume is marked for the next server, and after a failure the
-// kernel is told.
+// that waited was killed. So the volume is marked for the next server, and unless it was answered
+// the kernel is told, soon, by the Invalidator.
 #ifndef CAIRN_FUSEFS_STALE_PAGES_H_
 #define CAIRN_FUSEFS_STALE_PAGES_H_
 
@@ -21,8 +21,10 @@ class StalePages {
   StalePages(const StalePages&) = delete;
   StalePages& operator=(const StalePages&) = delete;
 
-  // The request was answered: it is done.
-  void Answered();
+  // The kernel has the good answer.
+  void Answered() noexcept;
+  // Returns `why`. Where that says that nothing was begun, nobody is told.
+  Status Failed(Status why) noexcept;
 
  private:
   Edge& edge_;

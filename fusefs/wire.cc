@@ -11,6 +11,8 @@ namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 constexpr uint32_t kMaxNameLength = 255;
+// Handles are ids of requests, which are even.
+constexpr uint64_t kBypassBit = 1;
 
 struct WireTime {
   uint64_t seconds = 0;
@@ -70,9 +72,13 @@ fuse_attr_out AttributeReply(const Attributes& attributes) {
   return reply;
 }
 
+HandleId HandleOf(uint64_t fh) { return HandleId(fh & ~kBypassBit); }
+
+bool BypassesPages(uint64_t fh) { return (fh & kBypassBit) != 0; }
+
 fuse_open_out OpenReply(HandleId handle, PageUse use) {
   fuse_open_out reply{};
-  reply.fh = handle.value();
+  reply.fh = handle.value() | (use == PageUse::kBypass ? kBypassBit : 0);
   switch (use) {
     case PageUse::kKeep:
       reply.open_flags = FOPEN_KEEP_CACHE;

@@ -24,10 +24,14 @@ fuse_attr ToWire(const Attributes& attributes);
 // Of what lies in `directory`.
 fuse_entry_out EntryReply(const Attributes& attributes, InodeId directory);
 fuse_attr_out AttributeReply(const Attributes& attributes);
-// What becomes of the pages that the kernel has of a volume when it is opened. kBypass: reads and
-// writes go past them, and writes to one volume may run in parallel.
+// What becomes of the pages that the kernel has of a volume when it is opened. kBypass: they are
+// dropped, reads and writes go past them, and writes to one volume may run in parallel.
 enum class PageUse { kKeep, kDrop, kBypass };
 fuse_open_out OpenReply(HandleId handle, PageUse use);
+// From what the kernel calls an open file. How it was opened counts for as long as it is open,
+// whatever becomes of its O_DIRECT.
+HandleId HandleOf(uint64_t fh);
+bool BypassesPages(uint64_t fh);
 fuse_statfs_out SpaceReply(const SpaceInfo& space);
 
 }  // namespace cairn

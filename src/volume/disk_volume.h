@@ -58,10 +58,6 @@ class DiskVolume final : public Volume {
   Status Truncate(uint64_t size) override;
   Result<uint64_t> SeekData(uint64_t offset) override;
   Result<uint64_t> SeekHole(uint64_t offset) override;
-  void NoteUncachedWrite() override {
-    if (!uncached_writes_.load(std::memory_order_relaxed)) uncached_writes_.store(true);
-  }
-  bool TakeUncachedWrites() override { return uncached_writes_.exchange(false); }
 
   // The file record as it is now, with size and times.
   InodeRecord Record();
@@ -373,7 +369,6 @@ class DiskVolume final : public Volume {
   std::atomic<bool> changed_since_cut_{true};
   std::atomic<bool> refuses_writes_{false};
   std::atomic<bool> retired_{false};
-  std::atomic<bool> uncached_writes_{true};
 
   // Held across a round of sealing: one runs at a time.
   Mutex seal_pass_mu_;

@@ -268,20 +268,22 @@ void Filesystem::SettleRequest(RequestId request) { state_->requests.Settle(requ
 
 void Filesystem::MarkStalePages(InodeId inode) { state_->mount_table->MarkStalePages(inode); }
 
-void Filesystem::ClearStalePages(InodeId inode) { state_->mount_table->ClearStalePages(inode); }
+void Filesystem::ClearStalePages(InodeId inode) noexcept {
+  state_->mount_table->ClearStalePages(inode);
+}
 
 std::vector<InodeId> Filesystem::InodesWithStalePages() {
   return state_->mount_table->InodesWithStalePages();
 }
 
-Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, InodeId target,
-                                       uint64_t target_offset, uint64_t length,
-                                       const Caller& caller) {
+Result<Filesystem::Copied> Filesystem::CopyRange(InodeId source, uint64_t source_offset,
+                                                 InodeId target, uint64_t target_offset,
+                                                 uint64_t length, const Caller& caller) {
   CAIRN_ASSIGN_OR_RETURN(const auto answer, state_->snapshots.FindClonedRange(caller));
-  if (answer) return *answer;
+  if (answer) return Copied{*answer};
   CAIRN_ASSIGN_OR_RETURN(const auto from, FindVolume(source));
   CAIRN_ASSIGN_OR_RETURN(const auto to, FindVolume(target));
-  if (source_offset >= from->size()) return uint64_t{0};
+  if (source_offset >= from->size()) return Copied{};
   length = std::min(length, from->size() - source_offset);
   const bool overlap = source == target && source_offset < target_offset + length &&
                        target_offset < source_offset + length;
@@ -291,7 +293,7 @@ Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, I
     CAIRN_ASSIGN_OR_RETURN(
         done, state_->snapshots.CloneRange(source, target, {source_offset, length}, kCloneDeadline,
                                            caller));
-    if (done > 0) return done;
+    if (done > 0) return Copied{done};
   }
   std::vector<std::byte> buffer(std::min(length, kCopyStep));
   Status failure;
@@ -322,11 +324,14 @@ Result<uint64_t> Filesystem::CopyRange(InodeId source, uint64_t source_offset, I
       break;
     }
     done += *written;
-    if (*written < *got) break;
+    if (*written < *got) {
+      failure = Status(Code::kIo, "the target took a part only");
+      break;
+    }
   }
   // What was copied counts: the kernel forgets the target's old pages for as many bytes. The next
   // call meets the failure again.
-  if (done > 0 || failure.ok()) return done;
+  if (done > 0 || failure.ok()) return Copied{done, !failure.ok()};
   return failure;
 }
 

@@ -127,16 +127,20 @@ class Filesystem {
   Result<std::shared_ptr<Volume>> FindVolume(InodeId inode);
   // Uncounts a handle. The last one of an unlinked volume frees its space in the background.
   void ReleaseVolume(InodeId inode, HandleId handle);
-  // Copies like copy_file_range(2): returns how many bytes, short at the source's end; kInvalid
-  // when the ranges overlap within one volume.
-  Result<uint64_t> CopyRange(InodeId source, uint64_t source_offset, InodeId target,
-                             uint64_t target_offset, uint64_t length, const Caller& caller);
+  // Copies like copy_file_range(2): how many bytes, short at the source's end; kInvalid when the
+  // ranges overlap within one volume.
+  struct Copied {
+    uint64_t bytes = 0;
+    bool failed = false;  // behind them: the target may have changed there, too
+  };
+  Result<Copied> CopyRange(InodeId source, uint64_t source_offset, InodeId target,
+                           uint64_t target_offset, uint64_t length, const Caller& caller);
   // What a rollback, a hole or a truncation changes, the kernel learns from its answer; it keeps
   // old pages when that never comes. Whoever changes content marks it before, and takes the mark
   // back when the kernel knows; a server that takes over has the kernel forget all that is marked.
   // SnapshotOps::Rollback marks what it changes; its caller clears that.
   void MarkStalePages(InodeId inode);
-  void ClearStalePages(InodeId inode);
+  void ClearStalePages(InodeId inode) noexcept;
   std::vector<InodeId> InodesWithStalePages();
   // Makes everything that was acknowledged durable, on all volumes.
   Status SyncAll();

@@ -293,7 +293,7 @@ Result<SnapshotOps::RolledBack> SnapshotOps::Rollback(const NewRollback& rollbac
   for (const auto& [inode, volume] : cut.volumes()) result.changed.push_back(inode);
   for (const Namespace::NewEntry& entry : entries) result.changed.push_back(entry.parent);
   const std::string done = Encode(result);
-  // When it fails, a mark too many stays: pages are read in again once.
+  // When it fails, a mark too many stays: under the next server pages are read in again.
   MarkStalePages(result);
   const Status committed = parts_.names.CommitEntries(entries, batch, [&] {
     return CommitSwitches(cut.volumes(), replacements, batch,

@@ -14,6 +14,7 @@
 
 #include "src/base/result.h"
 #include "src/base/strong_id.h"
+#include "src/volume/cached_pages.h"
 
 namespace cairn {
 
@@ -44,11 +45,10 @@ class Volume {
   virtual Result<uint64_t> SeekData(uint64_t offset) = 0;
   virtual Result<uint64_t> SeekHole(uint64_t offset) = 0;
 
-  // Whether something was written past the pages that the kernel has, which then may show what was
-  // there before, since they were last dropped: taken by who drops them all. True, too, of a volume
-  // that was just loaded, since nobody knows what programs did under an earlier server.
-  virtual void NoteUncachedWrite() = 0;
-  virtual bool TakeUncachedWrites() = 0;
+  CachedPages& cached_pages() { return cached_pages_; }
+
+ private:
+  CachedPages cached_pages_;
 };
 
 }  // namespace cairn

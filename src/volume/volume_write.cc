@@ -178,7 +178,7 @@ Status DiskVolume::RecordBlocks(ChunkLeaf& leaf, ChunkIndex chunk, BlockMask hea
     {
       MutexLock lock(pending_mu_);
       // Behind the entry that a poisoned volume leaves in the journal nothing may follow.
-      if (refuses_writes_.load()) return Status(Code::kReadOnly, "the volume takes no writes");
+      if (refuses_writes_.load()) return Status(Code::kIo, "the volume was poisoned meanwhile");
       if (context_.journal->Append(JournalEntry::Blocks(head_.branch, head_.epoch, chunk, head))) {
         const BlockMask zeros = leaf.ZerosOf(chunk, head_.branch, head_.epoch) & ~head;
         pending_.Put(head_.epoch, chunk, {head, zeros});
@@ -196,7 +196,7 @@ Status DiskVolume::ExtendTo(uint64_t end) {
     {
       MutexLock lock(pending_mu_);
       if (end <= size_.load(std::memory_order_relaxed)) return Status::Ok();
-      if (refuses_writes_.load()) return Status(Code::kReadOnly, "the volume takes no writes");
+      if (refuses_writes_.load()) return Status(Code::kIo, "the volume was poisoned meanwhile");
       if (context_.journal->Append(JournalEntry::Size(inode_, end))) {
         size_.store(end, std::memory_order_release);
         size_dirty_ = true;

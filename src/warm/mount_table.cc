@@ -66,6 +66,7 @@ Result<std::unique_ptr<MountTable>> MountTable::Open(std::span<std::byte> region
 
 Status MountTable::ReadSlots() {
   uint64_t live = 0;
+  free_.reserve(header().used);
   for (size_t number = 0; number < header().used; ++number) {
     const Slot& slot = SlotAt(number);
     if (slot.state == 0) {
@@ -83,7 +84,7 @@ Status MountTable::ReadSlots() {
     } else if (handle == kTimesMark) {
       times_[inode] = number;
     } else if (handle == kStaleMark) {
-      stale_[inode] = {number, 1};
+      stale_.try_emplace(inode, Mark{number, 1});
     } else if (handles_.try_emplace(handle, Handle{inode, number}).second) {
       ++counts_[inode];
     }
@@ -107,6 +108,8 @@ size_t MountTable::Take(InodeId inode, HandleId handle, size_t kept_back) {
     free_.pop_back();
   } else {
     number = header().used;
+    // There is room for each slot that was ever used: emptying one cannot fail.
+    if (free_.capacity() <= number) free_.reserve(2 * number + 64);
     std::atomic_ref<uint64_t>(header().used).store(number + 1, std::memory_order_release);
   }
   std::atomic_ref<uint64_t>(header().changing).store(1, std::memory_order_release);
@@ -123,7 +126,7 @@ size_t MountTable::Take(InodeId inode, HandleId handle, size_t kept_back) {
   return number;
 }
 
-void MountTable::Empty(size_t slot) {
+void MountTable::Empty(size_t slot) noexcept {
   std::atomic_ref<uint64_t>(header().changing).store(1, std::memory_order_release);
   std::atomic_ref<uint64_t>(SlotAt(slot).state).store(0, std::memory_order_release);
   std::atomic_ref<uint64_t>(header().live).store(header().live - 1, std::memory_order_release);
@@ -203,7 +206,7 @@ void MountTable::MarkStalePages(InodeId inode) {
   ++entry->second.count;
 }
 
-void MountTable::ClearStalePages(InodeId inode) {
+void MountTable::ClearStalePages(InodeId inode) noexcept {
   MutexLock lock(mu_);
   const auto found = stale_.find(inode);
   if (found == stale_.end() || --found->second.count > 0) return;

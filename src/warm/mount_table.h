@@ -57,7 +57,7 @@ class MountTable {
   // next one, has it forget them. Each mark needs a Clear of its own; those of earlier servers
   // count as one. Without room for it the mark is this server's alone.
   void MarkStalePages(InodeId inode);
-  void ClearStalePages(InodeId inode);
+  void ClearStalePages(InodeId inode) noexcept;
   std::vector<InodeId> InodesWithStalePages();
 
  private:
@@ -68,7 +68,7 @@ class MountTable {
     size_t slot = 0;  // kNoSlot: known to this server alone
   };
   struct Mark {
-    size_t slot = 0;
+    size_t slot = 0;  // kNoSlot: this server's alone
     size_t count = 0;
   };
   static constexpr InodeId kNoInode{0};
@@ -80,7 +80,7 @@ class MountTable {
   Status ReadSlots() CAIRN_REQUIRES(mu_);
   // Fills a slot; one of the last `kept_back` ones only if that is 0.
   size_t Take(InodeId inode, HandleId handle, size_t kept_back) CAIRN_REQUIRES(mu_);
-  void Empty(size_t slot) CAIRN_REQUIRES(mu_);
+  void Empty(size_t slot) noexcept CAIRN_REQUIRES(mu_);
 
   const std::span<std::byte> region_;
   const size_t slot_count_;

@@ -133,10 +133,10 @@ TEST_F(InvalidatorTest, TakesAMarkBackOnceThePagesAreForgotten) {
         clear_mark_);
     ASSERT_TRUE(invalidator.Start().ok());
     const auto tell = [&](uint64_t inode) {
-      std::promise<void> told;
+      const auto told = std::make_shared<std::promise<void>>();
       invalidator.TellAndAnswer({.contents = {InodeId(inode)}, .attributes = {}}, 1,
-                                Bytes("answer"), [&] { told.set_value(); });
-      told.get_future().wait();
+                                Bytes("answer"), [told] { told->set_value(); });
+      told->get_future().wait();
       Next();
     };
     tell(70);
@@ -169,11 +169,11 @@ TEST_F(InvalidatorTest, QueuesTheSamePagesOnce) {
   begun.get_future().wait();
   for (int i = 0; i < 10'000; ++i) invalidator.Tell(pages);
   EXPECT_EQ(cleared_.size(), 9'999u) << "all but the one in work, and the one behind it";
-  std::promise<void> last;
+  const auto last = std::make_shared<std::promise<void>>();
   invalidator.TellAndAnswer({.contents = {}, .attributes = {InodeId(71)}}, 1, Bytes("last"),
-                            [&] { last.set_value(); });
+                            [last] { last->set_value(); });
   go_on.set_value();
-  last.get_future().wait();
+  last->get_future().wait();
   EXPECT_EQ(forgotten, 2);
   EXPECT_EQ(cleared_.size(), 10'001u);
 }

@@ -71,11 +71,14 @@ TEST(Wire, NamesOfSnapshotsAreAskedForEachTime) {
 }
 
 TEST(Wire, OpenSaysWhatBecomesOfPages) {
-  const fuse_open_out direct = OpenReply(HandleId(9), PageUse::kBypass);
-  EXPECT_EQ(direct.fh, 9u);
+  const fuse_open_out direct = OpenReply(HandleId(8), PageUse::kBypass);
+  EXPECT_EQ(HandleOf(direct.fh), HandleId(8));
+  EXPECT_TRUE(BypassesPages(direct.fh));
+  EXPECT_EQ(HandleOf(OpenReply(HandleId(8), PageUse::kDrop).fh), HandleId(8));
+  EXPECT_FALSE(BypassesPages(OpenReply(HandleId(8), PageUse::kKeep).fh));
   EXPECT_EQ(direct.open_flags, unsigned{FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES});
-  EXPECT_EQ(OpenReply(HandleId(9), PageUse::kKeep).open_flags, unsigned{FOPEN_KEEP_CACHE});
-  EXPECT_EQ(OpenReply(HandleId(9), PageUse::kDrop).open_flags, 0u);
+  EXPECT_EQ(OpenReply(HandleId(8), PageUse::kKeep).open_flags, unsigned{FOPEN_KEEP_CACHE});
+  EXPECT_EQ(OpenReply(HandleId(8), PageUse::kDrop).open_flags, 0u);
 }
 
 TEST(Wire, Space) {

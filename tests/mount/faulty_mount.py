@@ -20,6 +20,7 @@ from checks import check, check_equal, run, wait_until
 #   hold_resent   a server that had the kernel send requests again does not read them
 #   hold_punches  to punch a hole into one of the store's files takes as long as this is on
 #   fail_punches  the same is reported as failed
+#   hold_answers  answers with as many bytes as the file says are not given
 FAULTS = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -40,6 +41,16 @@ static int is_on(const char* name) {
   char path[4096];
   snprintf(path, sizeof(path), "%s/%s", getenv("CAIRN_FAULTS"), name);
   return access(path, F_OK) == 0;
+}
+static unsigned long number_in(const char* name) {
+  char path[4096];
+  snprintf(path, sizeof(path), "%s/%s", getenv("CAIRN_FAULTS"), name);
+  FILE* const file = fopen(path, "re");
+  if (file == NULL) return 0;
+  unsigned long number = 0;
+  if (fscanf(file, "%lu", &number) != 1) number = 0;
+  fclose(file);
+  return number;
 }
 static int is_copied(void) {
   char path[4096] = "";
@@ -115,6 +126,15 @@ int eventfd(unsigned value, int flags) {
 ssize_t writev(int fd, const struct iovec* parts, int count) {
   // A header of 16 bytes and an entry of 128, which begins with the node's id: 0 is no node.
   unsigned long node = 0;
+  struct fuse_out_header header = {0};
+  if (count == 2 && parts[0].iov_len == sizeof(header)) {
+    memcpy(&header, parts[0].iov_base, sizeof(header));
+  }
+  const unsigned long held = header.unique != 0 && header.error == 0 ? number_in("hold_answers") : 0;
+  if (held != 0 && parts[1].iov_len == held) {
+    fprintf(stderr, "holds an answer\n");
+    while (is_on("hold_answers")) usleep(1000);
+  }
   if (count == 2 && parts[0].iov_len == 16 && parts[1].iov_len == 128) {
     memcpy(&node, parts[1].iov_base, sizeof(node));
   }
@@ -160,9 +180,11 @@ class FaultyMount:
     def facts(self):
         return json.loads(os.getxattr(self.mount.mountpoint, "user.cairn.status"))["mount"]
 
-    def on(self, name):
-        with open(os.path.join(self.faults, name), "w", encoding="utf-8"):
-            pass
+    def on(self, name, number=""):
+        path = os.path.join(self.faults, name)
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(str(number))
+        os.rename(path + ".new", path)
 
     def off(self, name):
         os.unlink(os.path.join(self.faults, name))

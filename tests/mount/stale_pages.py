@@ -4,10 +4,12 @@ waited for the change was killed with the server, nor when the change failed mid
 direct writes."""
 import contextlib
 import ctypes
+import fcntl
 import mmap
 import os
 import signal
 import subprocess
+import sys
 
 import cairn_mount
 from checks import check, check_equal, error_of, wait_until
@@ -17,6 +19,7 @@ SIZE = len(CONTENT)
 PAGE = mmap.PAGESIZE
 PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 NEW = bytes(reversed(CONTENT))
+OPEN_ANSWER, COPY_ANSWER = 16, 8  # bytes: struct fuse_open_out, fuse_write_out
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -64,11 +67,11 @@ def a_cached_volume(bin_folder):
             os.close(fd)
 
 
-def killed_with_the_server(test, fault, text, *command):
+def killed_with_the_server(test, fault, text, *command, number=""):
     """The server dies while the fault holds the command's request, and the command before the next
     server reads the request again: nobody waits for it any more."""
     server = test.facts()["server_pid"]
-    test.on(fault)
+    test.on(fault, number)
     with subprocess.Popen(command) as program:
         test.log_says(text)
         test.on("hold_resent")
@@ -97,6 +100,60 @@ def a_hole_that_nobody_waits_for(bin_folder):
         check(read_all(fd)[:PAGE] == bytes(PAGE), "the hole")
 
 
+def a_truncation_that_nobody_waits_for(bin_folder):
+    """It is cut off where the rest of the last chunk is zeroed, which comes first."""
+    with a_cached_volume(bin_folder) as (test, path, fd):
+        killed_with_the_server(test, "hold_punches", "holds a punch", "truncate", "--size",
+                               str(3 * PAGE), path)
+        wait_until(lambda: read_all(fd) != NEW, 60, "pages are forgotten")
+        check(read_all(fd)[3 * PAGE:4 * PAGE] == bytes(PAGE), "the zeros")
+
+
+def an_open_that_truncates_and_nobody_waits_for(bin_folder):
+    with a_cached_volume(bin_folder) as (test, path, fd):
+        killed_with_the_server(test, "hold_answers", "holds an answer", "sh", "-c", ': > "$1"', "sh",
+                               path, number=OPEN_ANSWER)
+        # The kernel still has the old size, and asks for no page.
+        wait_until(lambda: resident(fd) == 0, 60, "pages are forgotten")
+        check_equal(os.stat(path).st_size, 0, "size")
+
+
+def a_copy_that_nobody_waits_for(bin_folder):
+    copy = ("import os, sys; a, b = (os.open(path, os.O_RDWR) for path in sys.argv[1:]); "
+            f"os.copy_file_range(a, b, {SIZE // 2}, 0, 0)")
+    with a_cached_volume(bin_folder) as (test, path, fd):
+        source = test.mount.path("source")
+        with open(source, "wb") as file:
+            file.write(CONTENT)
+        killed_with_the_server(test, "hold_answers", "holds an answer", sys.executable, "-c", copy,
+                               source, path, number=COPY_ANSWER)
+        wait_until(lambda: read_all(fd) == CONTENT[:SIZE // 2] + NEW[SIZE // 2:], 60, "the copy")
+
+
+def a_copy_that_fails_midway(bin_folder):
+    """It is answered with what was copied, and has changed something behind that."""
+    with a_cached_volume(bin_folder) as (test, path, fd):
+        source = test.mount.path("source")
+        with open(source, "wb") as file:
+            file.write(CONTENT[:PAGE])
+            file.truncate(SIZE)
+        direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        hole = os.open(source, os.O_RDONLY)
+        try:
+            check(read_all(fd) == NEW, "what was written does not show")
+            test.on("fail_punches")
+            copied = os.copy_file_range(hole, fd, SIZE, 0, 0)
+            check(PAGE <= copied < SIZE, f"{copied} bytes copied")
+            test.off("fail_punches")
+            buffer = mmap.mmap(-1, SIZE)
+            check_equal(os.preadv(direct, [buffer], 0), SIZE, "bytes read directly")
+            check(buffer[copied:] != NEW[copied:], "it was to fail midway")
+            wait_until(lambda: read_all(fd) == buffer[:], 60, "both ways to read agree")
+        finally:
+            os.close(direct)
+            os.close(hole)
+
+
 def a_hole_that_fails_midway(bin_folder):
     with a_cached_volume(bin_folder) as (test, path, fd):
         direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
@@ -116,23 +173,42 @@ def a_hole_that_fails_midway(bin_folder):
 def an_open_after_direct_writes_drops_pages(bin_folder):
     with a_cached_volume(bin_folder) as (_, path, fd):
         def open_and_count():
-            os.close(os.open(path, os.O_RDONLY))
-            return resident(fd)
+            opened = os.open(path, os.O_RDONLY)
+            try:
+                return resident(fd)
+            finally:
+                os.close(opened)
+
+        def read_anew():
+            opened = os.open(path, os.O_RDONLY)
+            try:
+                return read_all(opened)
+            finally:
+                os.close(opened)
+
         check_equal(open_and_count(), SIZE // PAGE, "pages kept by an open")
         direct = os.open(path, os.O_RDWR | os.O_DIRECT)
+        buffer = mmap.mmap(-1, PAGE)
         try:
-            buffer = mmap.mmap(-1, PAGE)
-            check_equal(os.pwritev(direct, [buffer], 0), PAGE, "bytes written directly")
-            # Stands for the page that a reader beside the write brings in again.
-            read_all(fd)
-            check_equal(resident(fd), SIZE // PAGE, "pages read again")
-            check_equal(open_and_count(), 0, "pages kept by the next open")
-            check(read_all(fd) == bytes(PAGE) + NEW[PAGE:], "the direct write does not show")
-            check_equal(open_and_count(), SIZE // PAGE, "pages kept by the one after")
+            for flags in (os.O_RDWR | os.O_DIRECT, os.O_RDWR):
+                # How it was opened counts, not what became of its flags, as of dd's last block.
+                fcntl.fcntl(direct, fcntl.F_SETFL, flags)
+                check_equal(os.pwritev(direct, [buffer], 0), PAGE, "bytes written directly")
+                # Stands for the page that a reader beside the write brings in again.
+                read_all(fd)
+                check_equal(resident(fd), SIZE // PAGE, "pages read again")
+                check_equal(open_and_count(), 0, "pages kept by the next open")
+                read_all(fd)
+                check_equal(open_and_count(), 0, "pages kept by one while nobody has read since")
+                check(read_anew() == bytes(PAGE) + NEW[PAGE:], "the direct write does not show")
+                check_equal(open_and_count(), SIZE // PAGE, "pages kept by the one after")
         finally:
             os.close(direct)
 
 
 if __name__ == "__main__":
     cairn_mount.main(a_rollback_that_nobody_waits_for, a_hole_that_nobody_waits_for,
-                     a_hole_that_fails_midway, an_open_after_direct_writes_drops_pages)
+                     a_truncation_that_nobody_waits_for,
+                     an_open_that_truncates_and_nobody_waits_for, a_copy_that_nobody_waits_for,
+                     a_hole_that_fails_midway, a_copy_that_fails_midway,
+                     an_open_after_direct_writes_drops_pages)

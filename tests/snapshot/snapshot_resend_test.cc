@@ -140,10 +140,10 @@ TEST_F(SnapshotResendTest, ACopyThatBecameACloneIsNotCopiedOnceMore) {
   const uint64_t length = 4 * kChunkSize;
   ASSERT_EQ(WriteCode(**filesystem().FindVolume(data_), 0, length, 2), Code::kOk);
   const InodeId copy = filesystem().Create(vm_, "copy", 0640, kAlice)->inode;
-  ASSERT_EQ(*filesystem().CopyRange(data_, 0, copy, 0, length, New(2)), length);
+  ASSERT_EQ(filesystem().CopyRange(data_, 0, copy, 0, length, New(2))->bytes, length);
   Replace();
   ASSERT_EQ(WriteCode(**filesystem().FindVolume(copy), 0, kBlockSize, 5), Code::kOk);
-  ASSERT_EQ(*filesystem().CopyRange(data_, 0, copy, 0, length, Again(2)), length);
+  ASSERT_EQ(filesystem().CopyRange(data_, 0, copy, 0, length, Again(2))->bytes, length);
   EXPECT_TRUE(Holds(**filesystem().FindVolume(copy), 0, kBlockSize, 5));
   EXPECT_TRUE(Holds(**filesystem().FindVolume(copy), kBlockSize, length - kBlockSize, 2));
 }

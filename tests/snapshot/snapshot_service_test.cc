@@ -327,24 +327,26 @@ TEST_F(SnapshotServiceTest, CopiesOfWholeFilesShareTheirBlocksAndOthersDoNot) {
   ASSERT_TRUE(made.ok());
   // In two pieces, as the kernel does it.
   const uint64_t piece = 8 * kChunkSize;
-  ASSERT_EQ(*filesystem().CopyRange(data_, 0, made->inode, 0, piece, {}), piece);
+  ASSERT_EQ(filesystem().CopyRange(data_, 0, made->inode, 0, piece, {})->bytes, piece);
   EXPECT_EQ(filesystem().GetAttributes(made->inode)->size, piece);
-  ASSERT_EQ(*filesystem().CopyRange(data_, piece, made->inode, piece, piece, {}), kLarge - piece);
+  ASSERT_EQ(filesystem().CopyRange(data_, piece, made->inode, piece, piece, {})->bytes,
+            kLarge - piece);
   EXPECT_EQ(Content("copy"), std::string(kLarge, '\4'));
   EXPECT_EQ(service_->Sizes(made->inode)->exclusive_bytes, 0u);
   Fill(data_, 9);
   EXPECT_EQ(Content("copy"), std::string(kLarge, '\4'));
   // What lies behind a copy's end does not show when it grows.
   auto part = filesystem().Create(kRootInode, "part", 0600, kRoot);
-  ASSERT_EQ(*filesystem().CopyRange(data_, 0, part->inode, 0, piece, {}), piece);
+  ASSERT_EQ(filesystem().CopyRange(data_, 0, part->inode, 0, piece, {})->bytes, piece);
   auto part_volume = filesystem().FindVolume(part->inode);
   ASSERT_TRUE((*part_volume)->Truncate(kLarge).ok());
   EXPECT_TRUE(Holds(**part_volume, piece, kLarge - piece, 0));
   // The source has changed since the first piece: the second one is what it is now.
   auto third = filesystem().Create(kRootInode, "third", 0600, kRoot);
-  ASSERT_EQ(*filesystem().CopyRange(data_, 0, third->inode, 0, piece, {}), piece);
+  ASSERT_EQ(filesystem().CopyRange(data_, 0, third->inode, 0, piece, {})->bytes, piece);
   ASSERT_EQ(WriteCode(**volume, piece, 10, 11), Code::kOk);
-  ASSERT_EQ(*filesystem().CopyRange(data_, piece, third->inode, piece, piece, {}), kLarge - piece);
+  ASSERT_EQ(filesystem().CopyRange(data_, piece, third->inode, piece, piece, {})->bytes,
+            kLarge - piece);
   EXPECT_EQ(Content("third"), Content("vm/data.img"));
 }
 

@@ -204,8 +204,10 @@ class RandomClones {
       if (offset > 0) ++(*done > 0 ? shared_ : copied_);
       const bool is_shared = *done > 0;
       if (!is_shared) {
-        done = filesystem().CopyRange(Inode(source), offset, Inode(target), offset, length, {});
-        ASSERT_TRUE(done.ok()) << done.status().ToString();
+        const auto copied =
+            filesystem().CopyRange(Inode(source), offset, Inode(target), offset, length, {});
+        ASSERT_TRUE(copied.ok()) << copied.status().ToString();
+        done = copied->bytes;
       }
       live_[target] += bytes.substr(offset, *done);
       if (is_shared) begun_[target] = {source, live_[target].size()};

@@ -28,14 +28,16 @@ TEST(CopyTest, WhatWasCopiedBeforeAFailureCounts) {
   // Apart by a block, so that nothing is cloned.
   const auto copied = machine.filesystem().CopyRange(from, kBlockSize, to, 0, size, {});
   ASSERT_TRUE(copied.ok()) << copied.status().ToString();
-  EXPECT_GT(*copied, 0u);
-  EXPECT_LT(*copied, size - kBlockSize);
+  const uint64_t bytes = copied->bytes;
+  EXPECT_GT(bytes, 0u);
+  EXPECT_LT(bytes, size - kBlockSize);
+  EXPECT_TRUE(copied->failed);
   const auto nothing =
-      machine.filesystem().CopyRange(from, kBlockSize + *copied, to, *copied, size, {});
+      machine.filesystem().CopyRange(from, kBlockSize + bytes, to, bytes, size, {});
   EXPECT_EQ(nothing.status().code(), Code::kIo);
   machine.env().ClearFaults();
-  EXPECT_EQ(machine.Find("to")->size(), *copied);
-  EXPECT_TRUE(Holds(*machine.Find("to"), 0, *copied, 1));
+  EXPECT_EQ(machine.Find("to")->size(), bytes);
+  EXPECT_TRUE(Holds(*machine.Find("to"), 0, bytes, 1));
 }
 
 constexpr uint64_t kMiB = 1 << 20;
@@ -64,9 +66,9 @@ class CloneTest : public testing::Test {
     while (length > 0) {
       const auto done = filesystem().CopyRange(Inode(from), offset, Inode(to), offset, length, {});
       ASSERT_TRUE(done.ok()) << done.status().ToString();
-      ASSERT_GT(*done, 0u);
-      offset += *done;
-      length -= *done;
+      ASSERT_GT(done->bytes, 0u);
+      offset += done->bytes;
+      length -= done->bytes;
     }
   }
   // How much of it became shared; the rest would have to be copied.
