@@ -40,13 +40,19 @@ bool ModeAllows(const Caller& caller, const Attributes& file, uint32_t wanted) {
 }
 
 Status CheckReach(Filesystem& filesystem, const Caller& caller, InodeId inode) {
+  const Status hidden(Code::kAccess, "a directory above does not let you through");
+  // Which numbers there are is not for everybody either.
+  const auto answer = [&](Status status) {
+    const bool unknown = status.code() == Code::kNotFound && caller.uid != 0;
+    return unknown ? hidden : std::move(status);
+  };
   while (inode != kRootInode) {
-    CAIRN_ASSIGN_OR_RETURN(inode, filesystem.Parent(inode));
-    CAIRN_ASSIGN_OR_RETURN(const Attributes directory, filesystem.GetPlainAttributes(inode));
-    if (!ModeAllows(caller, directory, kSearch)) {
-      return Status(Code::kAccess, "a directory above inode " + std::to_string(inode.value()) +
-                                       " does not let you through");
-    }
+    const auto parent = filesystem.Parent(inode);
+    if (!parent.ok()) return answer(parent.status());
+    inode = *parent;
+    const auto directory = filesystem.GetPlainAttributes(inode);
+    if (!directory.ok()) return answer(directory.status());
+    if (!ModeAllows(caller, *directory, kSearch)) return hidden;
   }
   return Status::Ok();
 }

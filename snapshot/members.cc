@@ -48,6 +48,7 @@ Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top, const 
     if (found[i].attributes.kind != FileKind::kDirectory) continue;
     const std::string path = found[i].path;
     const bool open = found[i].reachable && MaySearch(found[i].attributes, caller);
+    const std::string closed = found[i].reachable ? path : found[i].closed;
     std::vector<DirectoryEntry> entries;
     CAIRN_RETURN_IF_ERROR(
         filesystem.ReadDirectory(found[i].attributes.inode, 0, [&](const DirectoryEntry& entry) {
@@ -60,7 +61,7 @@ Result<std::vector<Found>> FindBelow(Filesystem& filesystem, InodeId top, const 
         if (path.size() + entry.name.size() >= kLongestPath) {
           return Status(Code::kNameTooLong, "what lies below '" + path + "' is nested too deeply");
         }
-        found.push_back({Join(path, entry.name), *child, open});
+        found.push_back({Join(path, entry.name), *child, open, open ? "" : closed});
       } else if (child.status().code() != Code::kNotFound) {
         return std::move(child).status();
       }

@@ -20,6 +20,7 @@ struct Found {
   std::string path;  // below where the search began; "" for that itself
   Attributes attributes;
   bool reachable = true;  // every directory above it, from where the search began, lets one through
+  std::string closed = {};  // the path of the topmost that does not; "" is where the search began
 };
 
 // `top` and, if it is a directory, all that lies below it; directories before what is in them.

@@ -60,10 +60,11 @@ Result<SnapshotOps::RollbackItem> RollbackTarget(Filesystem& filesystem, InodeId
   if (attributes.kind != FileKind::kVolume) {
     return Status(Code::kExists, fmt::format("'{}' is no volume any more", item.path));
   }
+  // First: where it lies by now is only for who comes there.
+  CAIRN_RETURN_IF_ERROR(CheckWay(filesystem, item.volume, caller));
   if (!MayWrite(attributes, caller)) {
     return Status(Code::kAccess, fmt::format("'{}': you may not write it", item.path));
   }
-  CAIRN_RETURN_IF_ERROR(CheckWay(filesystem, item.volume, caller));
   return item;
 }
 

@@ -37,6 +37,13 @@ std::string FileName(const std::string& path) {
   return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
+// Names of what lies in a directory that does not let the caller through are not for the caller.
+Status HiddenFrom(const std::string& top, const Found& found) {
+  const std::string path =
+      top.empty() || found.closed.empty() ? top + found.closed : top + "/" + found.closed;
+  return Status(Code::kAccess, fmt::format("'{}' does not let you through", path));
+}
+
 }  // namespace
 
 class SnapshotService::Impl {
@@ -109,6 +116,13 @@ SnapshotService::Impl::Running::~Running() {
 }
 
 Result<bool> SnapshotService::Impl::IsExcluded(const SnapshotRequest& request, const Found& found) {
+  if (!found.reachable) {
+    // By the directory alone: which names fit is not the caller's to find out.
+    const std::string path = found.closed + "/-";
+    return std::any_of(
+        request.exclude_globs.begin(), request.exclude_globs.end(),
+        [&](const std::string& glob) { return fnmatch(glob.c_str(), path.c_str(), 0) == 0; });
+  }
   for (const std::string& glob : request.exclude_globs) {
     if (fnmatch(glob.c_str(), found.path.c_str(), 0) == 0 ||
         fnmatch(glob.c_str(), FileName(found.path).c_str(), 0) == 0) {
@@ -129,13 +143,15 @@ Result<std::vector<SnapshotOps::Member>> SnapshotService::Impl::FindMembers(
     const SnapshotRequest& request, const Caller& caller) {
   std::vector<SnapshotOps::Member> members;
   std::set<InodeId> seen;
-  for (const InodeId root : request.roots) {
-    CAIRN_ASSIGN_OR_RETURN(std::vector<Found> all, FindBelow(filesystem_, root, caller));
+  for (const InodeId root : std::set<InodeId>(request.roots.begin(), request.roots.end())) {
     auto top = PathBelow(filesystem_, kRootInode, root);
     if (!top.ok()) return std::move(top).status();
-    if (!MayWrite(all.front().attributes, caller)) {
+    // Before all that lies below it is looked for.
+    CAIRN_ASSIGN_OR_RETURN(const Attributes attributes, filesystem_.GetPlainAttributes(root));
+    if (!MayWrite(attributes, caller)) {
       return Status(Code::kAccess, fmt::format("'{}': you may not write it", *top));
     }
+    CAIRN_ASSIGN_OR_RETURN(std::vector<Found> all, FindBelow(filesystem_, root, caller));
     for (Found& found : all) {
       if (found.attributes.kind == FileKind::kDirectory) continue;
       if (found.attributes.kind == FileKind::kSnapshot) {
@@ -153,7 +169,8 @@ Result<std::vector<SnapshotOps::Member>> SnapshotService::Impl::FindMembers(
       }
       CAIRN_ASSIGN_OR_RETURN(const bool excluded, IsExcluded(request, found));
       if (excluded || !seen.insert(found.attributes.inode).second) continue;
-      if (!found.reachable || !MayWrite(found.attributes, caller)) {
+      if (!found.reachable) return HiddenFrom(*top, found);
+      if (!MayWrite(found.attributes, caller)) {
         return Status(Code::kAccess, fmt::format("'{}': you may not write it", path));
       }
       members.push_back({found.attributes.inode, std::move(path)});
@@ -319,7 +336,8 @@ Result<RollbackResult> SnapshotService::Impl::Rollback(InodeId what, const Calle
     if (found.attributes.kind == FileKind::kDirectory) continue;
     // Its modes are those of then: a volume may have been given to the caller since, without what
     // it held.
-    if (!found.reachable || !MayRead(found.attributes, caller)) {
+    if (!found.reachable) return HiddenFrom(record.name, found);
+    if (!MayRead(found.attributes, caller)) {
       return Status(Code::kAccess,
                     fmt::format("'{}' in the snapshot: you may not read it", found.path));
     }
@@ -379,7 +397,8 @@ Result<CloneResult> SnapshotService::Impl::Clone(const CloneRequest& request,
   CAIRN_ASSIGN_OR_RETURN(const std::vector<Found> all,
                          FindBelow(filesystem_, request.source, caller));
   for (const Found& found : all) {
-    if (!found.reachable || !MayRead(found.attributes, caller)) {
+    if (!found.reachable) return HiddenFrom("", found);
+    if (!MayRead(found.attributes, caller)) {
       return Status(Code::kAccess, fmt::format("'{}': you may not read it", found.path));
     }
     const bool is_directory = found.attributes.kind == FileKind::kDirectory;

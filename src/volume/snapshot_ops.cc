@@ -12,7 +12,8 @@
 namespace cairn {
 namespace {
 
-constexpr uint32_t kSnapshotsMode = 0755;
+// Of a directory that is not to be found any more: it may have let nobody through.
+constexpr uint32_t kUnknownMode = 0700;
 
 struct SplitPath {
   std::string directory;  // "" for the top
@@ -58,26 +59,29 @@ Result<InodeId> SnapshotOps::FindPath(const std::string& path) {
   return inode;
 }
 
-Result<InodeId> SnapshotOps::TreeDirectory(const std::string& path, Tree& tree, IndexBatch& batch) {
+Result<InodeId> SnapshotOps::TreeDirectory(const std::string& path, InodeId original, Tree& tree,
+                                           IndexBatch& batch) {
   const auto known = tree.find(path);
   if (known != tree.end()) return known->second;
   const SplitPath split = Split(path);
-  CAIRN_ASSIGN_OR_RETURN(const InodeId parent, TreeDirectory(split.directory, tree, batch));
   CAIRN_ASSIGN_OR_RETURN(const InodeId inode, NewInode());
   InodeRecord record;
   record.kind = FileKind::kDirectory;
-  record.mode = kSnapshotsMode;
+  record.mode = kUnknownMode;
   record.atime_ns = record.mtime_ns = record.ctime_ns = now_ns();
-  // It may have been moved away since the members were looked for.
-  const auto original = FindPath(path);
-  if (original.ok()) {
-    const auto found = index().GetInode(*original);
-    if (found.ok() && found->kind == FileKind::kDirectory) record = *found;
-    CAIRN_RETURN_IF_ERROR(CopyXattrs(*original, inode, batch));
+  InodeId above = kRootInode;
+  // It may have been moved to another depth since the members were looked for.
+  if (original != kRootInode) {
+    const auto found = index().GetInode(original);
+    if (found.ok() && found->kind == FileKind::kDirectory) {
+      record = *found;
+      above = found->parent;
+      CAIRN_RETURN_IF_ERROR(CopyXattrs(original, inode, batch));
+    }
   }
-  record.parent = parent;
+  CAIRN_ASSIGN_OR_RETURN(record.parent, TreeDirectory(split.directory, above, tree, batch));
   batch.PutInode(inode, record);
-  batch.PutName(parent, split.name, inode);
+  batch.PutName(record.parent, split.name, inode);
   tree[path] = inode;
   return inode;
 }
@@ -112,7 +116,8 @@ Result<InodeId> SnapshotOps::AddGroup(const GroupRecord& record, const std::vect
     GiveWay();
     const DiskVolume::CutState& state = cut.StateOf(member.inode);
     const SplitPath split = Split(member.path);
-    CAIRN_ASSIGN_OR_RETURN(const InodeId parent, TreeDirectory(split.directory, tree, batch));
+    CAIRN_ASSIGN_OR_RETURN(const InodeId parent,
+                           TreeDirectory(split.directory, state.record.parent, tree, batch));
     CAIRN_ASSIGN_OR_RETURN(const InodeId inode, NewInode());
     InodeRecord file = state.record;
     file.kind = FileKind::kSnapshot;

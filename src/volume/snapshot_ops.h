@@ -158,9 +158,10 @@ class SnapshotOps {
   Status RequireSpace();
   Result<InodeId> NewInode();
   Status CopyXattrs(InodeId from, InodeId to, IndexBatch& batch);
-  // The inode of the directory `path` of `tree`, made like the one at the same path below the root
-  // when it is not there yet.
-  Result<InodeId> TreeDirectory(const std::string& path, Tree& tree, IndexBatch& batch);
+  // The inode of the directory `path` of `tree`, made like `original` when it is not there yet: the
+  // one that the member lies in, whatever has its path by now, and so on upwards.
+  Result<InodeId> TreeDirectory(const std::string& path, InodeId original, Tree& tree,
+                                IndexBatch& batch);
   Result<InodeId> FindPath(const std::string& path);
   // Adds the records of a group to the batch. REQUIRES: names_mu_ is held until it is committed.
   Result<InodeId> AddGroup(const GroupRecord& record, const std::vector<Member>& members,
@@ -208,8 +209,8 @@ class SnapshotOps {
   };
   // What of the branch would come back without one view of epoch `seen`, or without its head.
   Result<Freed> FreedWithout(BranchId branch, std::optional<Epoch> seen);
-  // What a file shows at one instant. Clean-up leaves it alone while this lives, so that its leaves
-  // can be read from the index one after the other.
+  // What a file shows: a snapshot for ever, a volume as it goes on to be written. Clean-up leaves
+  // it alone while this lives, so that its leaves can be read from the index one after the other.
   struct HeldView {
     InodeRecord record;
     Lineage lineage;

@@ -56,6 +56,52 @@ TEST_F(SnapshotRightsTest, WhatACallerCannotReachIsLeftAlone) {
   EXPECT_TRUE(service_->Clone(clone, kBob).ok());
 }
 
+TEST_F(SnapshotRightsTest, NamesThatACallerCannotSeeAreNotToldAndNotGuessed) {
+  const InodeId home = MakeDirectory(kRootInode, "home", kBob);
+  Make(home, "own.img", 1, kBob);
+  const InodeId closed = MakeDirectory(home, "closed", kRoot);
+  Make(closed, "payroll.img", 3, kRoot);
+  SnapshotRequest request = Request("s");
+  request.roots = {home};
+  for (const std::vector<std::string>& globs :
+       {std::vector<std::string>{}, {"home/closed/pay*"}, {"closed/pay*"}, {"payroll.img"}}) {
+    request.exclude_globs = globs;
+    const Status refused = service_->Create(request, kBob).status();
+    EXPECT_EQ(refused.code(), Code::kAccess);
+    EXPECT_EQ(refused.context().find("payroll"), std::string::npos) << refused.context();
+  }
+  request.exclude_globs = {"closed/*"};
+  EXPECT_TRUE(service_->Create(request, kBob).ok()) << "what he cannot see is left out";
+}
+
+// Its members' own directories count, not what has their paths when the snapshot is entered.
+TEST_F(SnapshotRightsTest, ADirectoryThatIsMovedMeanwhileLetsNobodyIntoTheSnapshot) {
+  const InodeId home = MakeDirectory(kRootInode, "home", kBob);
+  const InodeId closed = MakeDirectory(home, "closed", kRoot);
+  AttributeChange change;
+  change.mode = 0700;
+  ASSERT_TRUE(filesystem().SetAttributes(closed, change, kRoot).ok());
+  auto volume = filesystem().FindVolume(Make(closed, "disk.img", 3, kRoot));
+  ASSERT_EQ(WriteCode(**volume, 0, kBlockSize, 4), Code::kOk);
+  SnapshotRequest request = Request("s");
+  request.roots = {home};
+  bool moved = false;
+  machine_.env().SetHook([&](Op op, const std::string&) {
+    if (op != Op::kSync || std::exchange(moved, true)) return;
+    EXPECT_TRUE(
+        filesystem().Rename(home, "closed", home, "moved", RenameMode::kReplace, kBob).ok());
+    EXPECT_EQ(filesystem().MakeDirectory(home, "closed", 0777, kBob).status().code(), Code::kOk);
+  });
+  ASSERT_TRUE(service_->Create(request, kRoot).ok());
+  machine_.env().SetHook(nullptr);
+  ASSERT_TRUE(moved);
+  const auto shown = FindPath(filesystem(), ".snapshots/s/home/closed");
+  ASSERT_TRUE(shown.ok()) << shown.status().ToString();
+  const auto attributes = filesystem().GetPlainAttributes(*shown);
+  EXPECT_EQ(attributes->mode, 0700u);
+  EXPECT_EQ(attributes->uid, 0u);
+}
+
 TEST_F(SnapshotRightsTest, NoCloneGetsIntoASnapshotOrANameThatIsNone) {
   const SnapshotInfo info = Create(Request("s"));
   const auto code = [&](InodeId parent, const std::string& name) {
