@@ -26,6 +26,18 @@ using IoctlHandler = Status (*)(const Request& request, InodeId inode, Argument&
 // OK, or kInvalid: the caller was built against another version of cairn_ioctl.h.
 Status CheckIoctlVersion(uint32_t version);
 
+// OK, or kInvalid: a field that may mean something one day is not 0.
+template <typename Argument>
+Status CheckReserved(const Argument& argument) {
+  bool is_set = false;
+  if constexpr (requires { argument.reserved; }) {
+    for (const auto word : argument.reserved) is_set |= word != 0;
+  }
+  if constexpr (requires { argument.reserved_word; }) is_set |= argument.reserved_word != 0;
+  if (!is_set) return Status::Ok();
+  return Status(Code::kInvalid, "reserved fields must be 0");
+}
+
 // Sends `argument` back with `result`, 0 or -errno: after what `changed` holds has reached the
 // kernel.
 void AnswerIoctl(const Request& request, int result, const void* argument, size_t size,
@@ -39,6 +51,7 @@ Status CarryOut(IoctlHandler<Argument> handler, const Request& request, InodeId 
   std::memcpy(argument.get(), in, sizeof(Argument));
   Invalidation changed;
   Status status = CheckIoctlVersion(argument->version);
+  if (status.ok()) status = CheckReserved(*argument);
   if (status.ok()) status = handler(request, inode, *argument, changed);
   std::memset(argument->error, 0, sizeof(argument->error));
   int result = 0;

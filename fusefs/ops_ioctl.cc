@@ -67,6 +67,7 @@ Status AnswerStatus(const Request& request, InodeId inode, const void* in, size_
   if (in_size < sizeof(begin)) return request.AnswerError(EINVAL);
   std::memcpy(begin, in, sizeof(begin));
   CAIRN_RETURN_IF_ERROR(CheckIoctlVersion(begin[0]));
+  if (begin[1] & ~CAIRN_STATUS_COUNT) return Status(Code::kInvalid, "unknown flags");
   CAIRN_ASSIGN_OR_RETURN(cairn_ioc_status status, CollectStatus(request.filesystem(), inode));
   if (begin[1] & CAIRN_STATUS_COUNT) CAIRN_RETURN_IF_ERROR(CountSpace(request, inode, status));
   fuse_reply_ioctl(request.handle(), 0, &status, sizeof(status));
