@@ -21,14 +21,24 @@ void StalePages::Answered() noexcept {
   edge_.filesystem().ClearStalePages(inode_);
 }
 
-Status StalePages::Failed(Status why) noexcept {
+Status StalePages::Failed(Status why) {
   switch (why.code()) {
-    case Code::kIo:
-    case Code::kNoSpace:
-    case Code::kCorrupt:
+    case Code::kInvalid:
+    case Code::kTooLarge:
+    case Code::kStale:
+    case Code::kNotFound:
+    case Code::kIsDirectory:
+    case Code::kAccess:
+      Answered();  // refused before it began: whoever tries in vain need not empty the cache
       break;
-    default:  // refused: whoever tries in vain need not empty the cache
-      Answered();
+    case Code::kReadOnly: {
+      // Also of a volume that was poisoned meanwhile; a snapshot never changes.
+      const auto attributes = edge_.filesystem().GetPlainAttributes(inode_);
+      if (attributes.ok() && attributes->kind == FileKind::kSnapshot) Answered();
+      break;
+    }
+    default:
+      break;
   }
   return why;
 }

@@ -24,7 +24,7 @@ class StalePages {
   // The kernel has the good answer.
   void Answered() noexcept;
   // Returns `why`. Where that says that nothing was begun, nobody is told.
-  Status Failed(Status why) noexcept;
+  Status Failed(Status why);
 
  private:
   Edge& edge_;

@@ -1,9 +1,9 @@
 // BranchViews: who still needs what a branch holds.
 //
 // The head of the volume that the branch belongs to, snapshots and clones (records of the index),
-// and, for the moment between a cut and the commit of what it is for, pins in memory. Whoever adds
-// or takes away a view commits within one of these calls, so that none is added to a branch that is
-// just found to have none.
+// and, between a cut and the commit of what it is for or while two are compared, pins in memory.
+// Whoever adds or takes away a view commits within one of these calls, so that none is added to a
+// branch that is just found to have none.
 #ifndef CAIRN_SRC_VOLUME_BRANCH_VIEWS_H_
 #define CAIRN_SRC_VOLUME_BRANCH_VIEWS_H_
 
@@ -21,7 +21,7 @@ namespace cairn {
 // Thread-safe.
 class BranchViews {
  public:
-  // Keeps (branch, epoch) although no record says so yet. One Unpin for each Pin. Short.
+  // Keeps (branch, epoch) although no record says so. One Unpin for each Pin.
   void Pin(BranchId branch, Epoch epoch);
   void Unpin(BranchId branch, Epoch epoch);
 

@@ -14,6 +14,8 @@ namespace cairn {
 namespace {
 
 constexpr std::chrono::milliseconds kTickInterval{200};
+// While a comparison, or a snapshot on its way, keeps a branch as it is.
+constexpr std::chrono::milliseconds kPinnedInterval{2000};
 constexpr int kFlushAtFillPercent = 50;
 constexpr size_t kDeletesPerBatch = 4096;
 
@@ -236,7 +238,7 @@ size_t Maintenance::reclaims_waiting() {
 void Maintenance::PostReclaim(BranchId branch, std::chrono::milliseconds delay) {
   if (delay.count() > 0) {
     // One that was not done counts as waiting; not one that waits for what its volume overwrites.
-    const size_t counted = delay <= kTickInterval ? 1 : 0;
+    const size_t counted = delay <= kPinnedInterval ? 1 : 0;
     {
       MutexLock lock(waiting_mu_);
       at_work_ += counted;
@@ -287,6 +289,10 @@ void Maintenance::RunReclaim(BranchId branch) {
   }
 }
 
+std::chrono::milliseconds Maintenance::NextTry(BranchId branch) {
+  return context_.views->IsPinned(branch) ? kPinnedInterval : kTickInterval;
+}
+
 Result<std::optional<std::chrono::milliseconds>> Maintenance::Reclaim(BranchId branch) {
   using Again = std::optional<std::chrono::milliseconds>;
   Index& index = context_.store->index();
@@ -332,12 +338,12 @@ Result<std::optional<std::chrono::milliseconds>> Maintenance::Reclaim(BranchId b
   switch (*outcome) {
     case BranchCleaner::Outcome::kNoViews: {
       CAIRN_ASSIGN_OR_RETURN(const bool declared, context_.views->DeclareDead(index, branch));
-      if (!declared) return Again(kTickInterval);
+      if (!declared) return Again(NextTry(branch));
       CAIRN_RETURN_IF_ERROR(ReclaimBranch(branch));
       return Again();
     }
     case BranchCleaner::Outcome::kChanged:
-      return Again(kTickInterval);
+      return Again(NextTry(branch));
     case BranchCleaner::Outcome::kUnsettled:
       break;
     case BranchCleaner::Outcome::kClean: {

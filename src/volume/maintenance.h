@@ -76,6 +76,7 @@ class Maintenance {
   void RunReclaims();
   void RunReclaim(BranchId branch);
   // When to come back, if at all.
+  std::chrono::milliseconds NextTry(BranchId branch);
   Result<std::optional<std::chrono::milliseconds>> Reclaim(BranchId branch);
   Status ReclaimBranch(BranchId branch);
   Status FlushLocked() CAIRN_REQUIRES(flush_mu_);

@@ -31,21 +31,21 @@ Attributes Namespace::ToAttributes(InodeId inode, const InodeRecord& record) {
 }
 
 // As ExtentSet::AllocatedBytes of a volume that is loaded. What a clone sees of its parents counts:
-// programs take a file without any blocks for one hole.
+// programs take a file without any blocks for one hole. Where they are damaged, its own
+// do: whoever lists its directory does not read it.
 Result<uint64_t> Namespace::AllocatedBytes(const InodeRecord& record) {
-  CAIRN_ASSIGN_OR_RETURN(const Lineage lineage,
-                         record.kind == FileKind::kSnapshot
-                             ? Lineage::LoadSnapshot(index(), record.branch, record.epoch)
-                             : Lineage::Load(index(), record.branch));
-  CAIRN_ASSIGN_OR_RETURN(const auto files, ExtentSet::ReadKnownSizes(index(), lineage));
+  const bool is_snapshot = record.kind == FileKind::kSnapshot;
+  const auto lineage = is_snapshot ? Lineage::LoadSnapshot(index(), record.branch, record.epoch)
+                                   : Lineage::Load(index(), record.branch);
+  const Epoch newest = is_snapshot ? record.epoch : Epoch(~uint64_t{0});
+  const Lineage own = Lineage::OfNew(record.branch, newest);
+  auto files = ExtentSet::ReadKnownSizes(index(), lineage.ok() ? *lineage : own);
+  if (!files.ok()) files = ExtentSet::ReadKnownSizes(index(), own);
+  if (!files.ok()) return std::move(files).status();
   uint64_t bytes = 0;
-  for (const auto& [id, size] : files) {
+  for (const auto& [id, size] : *files) {
     const auto info = context_.store->extents().Info(id);
-    if (info.ok()) {
-      bytes += info->allocated_bytes;
-    } else if (info.status().code() != Code::kNotFound) {
-      return info.status();
-    }
+    if (info.ok()) bytes += info->allocated_bytes;
   }
   return bytes;
 }

@@ -409,6 +409,7 @@ Result<uint64_t> SnapshotOps::CloneToEnd(const Source& source, InodeId source_in
                                          const Caller& caller) CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   GroupCut target(parts_.context, parts_.table);
   CAIRN_RETURN_IF_ERROR(target.Load({target_inode}));
+  if (target.volumes().begin()->second->size() != range.offset) return uint64_t{0};
   (void)parts_.flush_index();  // as in Rollback
   if (!target.Close(deadline).ok()) return uint64_t{0};
   DiskVolume& volume = *target.volumes().begin()->second;

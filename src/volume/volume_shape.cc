@@ -134,7 +134,8 @@ Status DiskVolume::CheckRoomFor(uint64_t offset, uint64_t end) {
   if (!context_.store->reserve().scarce()) {
     // The reserve is a file and not among it.
     CAIRN_ASSIGN_OR_RETURN(const SpaceInfo space, context_.store->Space());
-    room = space.available_bytes;
+    if (space.total_bytes == 0) return Status::Ok();  // it does not say, as a tmpfs without a limit
+    room = space.free_bytes;
   }
   uint64_t missing = 0;
   for (uint64_t at = offset / kBlockSize * kBlockSize; at < end;) {

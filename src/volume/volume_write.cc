@@ -26,13 +26,14 @@ Result<size_t> DiskVolume::Write(uint64_t offset, std::span<const std::byte> dat
     CAIRN_RETURN_IF_ERROR(CheckWritable());
   }
   if (data.empty()) return size_t{0};
-  const PoisonedByExceptions guard(*this);
   uint64_t done = 0;
-  const Status status = WriteInside(offset, data, done);
-  if (done > 0) {
-    CAIRN_RETURN_IF_ERROR(ExtendTo(offset + done));
-    TouchTimes();
+  Status status;
+  {
+    const PoisonedByExceptions guard(*this);
+    status = WriteInside(offset, data, done);
+    if (done > 0) CAIRN_RETURN_IF_ERROR(ExtendTo(offset + done));
   }
+  if (done > 0) TouchTimes();
   if (status.ok() || done > 0) return static_cast<size_t>(done);
   return status;
 }
@@ -178,7 +179,7 @@ Status DiskVolume::RecordBlocks(ChunkLeaf& leaf, ChunkIndex chunk, BlockMask hea
     {
       MutexLock lock(pending_mu_);
       // Behind the entry that a poisoned volume leaves in the journal nothing may follow.
-      if (refuses_writes_.load()) return Status(Code::kIo, "the volume was poisoned meanwhile");
+      if (refuses_writes_.load()) return Status(Code::kReadOnly, "the volume takes no writes");
       if (context_.journal->Append(JournalEntry::Blocks(head_.branch, head_.epoch, chunk, head))) {
         const BlockMask zeros = leaf.ZerosOf(chunk, head_.branch, head_.epoch) & ~head;
         pending_.Put(head_.epoch, chunk, {head, zeros});
@@ -196,7 +197,7 @@ Status DiskVolume::ExtendTo(uint64_t end) {
     {
       MutexLock lock(pending_mu_);
       if (end <= size_.load(std::memory_order_relaxed)) return Status::Ok();
-      if (refuses_writes_.load()) return Status(Code::kIo, "the volume was poisoned meanwhile");
+      if (refuses_writes_.load()) return Status(Code::kReadOnly, "the volume takes no writes");
       if (context_.journal->Append(JournalEntry::Size(inode_, end))) {
         size_.store(end, std::memory_order_release);
         size_dirty_ = true;

@@ -1,6 +1,7 @@
 #include "src/warm/mount_table.h"
 
 #include <atomic>
+#include <new>
 
 #include "src/base/check.h"
 #include "src/base/crc32c.h"
@@ -100,7 +101,17 @@ Status MountTable::ReadSlots() {
   return Status::Ok();
 }
 
-size_t MountTable::Take(InodeId inode, HandleId handle, size_t kept_back) {
+bool MountTable::MakeRoomFor(size_t slot) noexcept {
+  if (free_.capacity() > slot) return true;
+  try {
+    free_.reserve(2 * slot + 64);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
+size_t MountTable::Take(InodeId inode, HandleId handle, size_t kept_back) noexcept {
   size_t number = kNoSlot;
   if (header().live + kept_back >= slot_count_) return kNoSlot;
   if (!free_.empty()) {
@@ -108,8 +119,7 @@ size_t MountTable::Take(InodeId inode, HandleId handle, size_t kept_back) {
     free_.pop_back();
   } else {
     number = header().used;
-    // There is room for each slot that was ever used: emptying one cannot fail.
-    if (free_.capacity() <= number) free_.reserve(2 * number + 64);
+    if (!MakeRoomFor(number)) return kNoSlot;
     std::atomic_ref<uint64_t>(header().used).store(number + 1, std::memory_order_release);
   }
   std::atomic_ref<uint64_t>(header().changing).store(1, std::memory_order_release);
@@ -201,7 +211,7 @@ std::vector<InodeId> MountTable::InodesWithTimes() {
 
 void MountTable::MarkStalePages(InodeId inode) {
   MutexLock lock(mu_);
-  const auto [entry, added] = stale_.try_emplace(inode);
+  const auto [entry, added] = stale_.try_emplace(inode, Mark{kNoSlot, 0});
   if (added) entry->second.slot = Take(inode, kStaleMark, kKeptForPoison);
   ++entry->second.count;
 }

@@ -78,8 +78,10 @@ class MountTable {
   Slot& SlotAt(size_t number);
   static uint64_t StateOf(uint64_t inode, uint64_t handle);
   Status ReadSlots() CAIRN_REQUIRES(mu_);
-  // Fills a slot; one of the last `kept_back` ones only if that is 0.
-  size_t Take(InodeId inode, HandleId handle, size_t kept_back) CAIRN_REQUIRES(mu_);
+  // Fills a slot; one of the last `kept_back` ones only if that is 0. kNoSlot: there is none.
+  size_t Take(InodeId inode, HandleId handle, size_t kept_back) noexcept CAIRN_REQUIRES(mu_);
+  // Makes room in free_ for each slot that was ever used: emptying one cannot fail.
+  bool MakeRoomFor(size_t slot) noexcept CAIRN_REQUIRES(mu_);
   void Empty(size_t slot) noexcept CAIRN_REQUIRES(mu_);
 
   const std::span<std::byte> region_;

@@ -91,6 +91,26 @@ class CloneTest : public testing::Test {
   TestMachine machine_;
 };
 
+TEST_F(CloneTest, OneWhoseParentIsDamagedIsSeenAndNotRead) {
+  ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, kMiB, 1), Code::kOk);
+  ASSERT_TRUE(TrySnapshot(filesystem(), "s", {"v"}).ok());
+  Clone(".snapshots/s/v", "c");
+  const InodeId inode = Inode("c");
+  ASSERT_TRUE(machine_.Close().ok());
+  {
+    const auto store = WarmStore::Open(machine_.env(), "/store", {});
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    Index& index = (*store)->index();
+    IndexBatch batch;
+    batch.DeleteBranch(index.GetBranch(index.GetInode(inode)->branch)->parent);
+    ASSERT_TRUE(index.Commit(batch).ok());
+    ASSERT_TRUE((*store)->Close().ok());
+  }
+  machine_.Mount();
+  EXPECT_TRUE(filesystem().GetAttributes(inode).ok());
+  EXPECT_EQ(filesystem().FindVolume(inode).status().code(), Code::kCorrupt);
+}
+
 // tar takes a file without any blocks for one hole.
 TEST_F(CloneTest, WhatItSeesOfItsParentsCountsAsAllocatedLoadedOrNot) {
   ASSERT_EQ(WriteCode(*machine_.Create("v"), 0, kMiB, 1), Code::kOk);
