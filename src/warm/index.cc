@@ -197,11 +197,13 @@ Status Index::Walk(
   options.verify_checksums = true;
   options.fill_cache = !verify;
   std::unique_ptr<leveldb::Iterator> it(database_->db->NewIterator(options));
-  for (it->Seek(from); it->Valid() && it->key().starts_with(prefix); it->Next()) {
+  // LevelDB passes over a block that it cannot read: no sink gets what lies behind such a gap,
+  // which it may take for empty, nor is one that has seen enough told that all is well.
+  for (it->Seek(from); it->status().ok() && it->Valid() && it->key().starts_with(prefix);
+       it->Next()) {
     CAIRN_ASSIGN_OR_RETURN(const bool more, sink(ToView(it->key()), ToView(it->value())));
     if (!more) break;
   }
-  // Also when the sink has seen enough: LevelDB passes over a block that it cannot read.
   if (!it->status().ok()) return database_->env->FromLevelDb(it->status(), "index: walk");
   return Status::Ok();
 }

@@ -339,12 +339,13 @@ class DamagedIndexTest : public IndexTest {
     for (uint64_t window = 0; window + 1 < kWindows; ++window) {
       const ChunkIndex first(window * kWindow);
       uint64_t found = 0;
-      const Status status =
-          index_->ForEachVersion(BranchId(7), first, ChunkIndex(first.value() + kWindow - 1),
-                                 [&](ChunkIndex, Epoch, const VersionRecord&) {
-                                   ++found;
-                                   return true;
-                                 });
+      const Status status = index_->ForEachVersion(
+          BranchId(7), first, ChunkIndex(first.value() + kWindow - 1),
+          [&](ChunkIndex chunk, Epoch, const VersionRecord&) {
+            EXPECT_EQ(chunk.value(), first.value() + found) << "behind a gap";
+            ++found;
+            return true;
+          });
       if (status.ok()) {
         EXPECT_EQ(found, kWindow) << "from chunk " << first.value();
       } else {
