@@ -98,7 +98,8 @@ class BranchChecker {
              Repair::kNo);
       return;
     }
-    if (branch.record.parent_epoch > parent->record.epoch) {
+    // What a clone sees does not change any more.
+    if (branch.record.parent_epoch >= parent->record.epoch) {
       Damage("parent-epoch", state_.NameOf(branch.id),
              fmt::format("it was cloned from epoch {} of branch {}, which is at epoch {}",
                          branch.record.parent_epoch.value(), parent_id.value(),

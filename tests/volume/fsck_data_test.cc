@@ -80,6 +80,27 @@ TEST_F(FsckDataTest, DamagedBlocksAreNamedByFileVolumeAndBytes) {
   EXPECT_THAT(report.findings[2].what, HasSubstr("bytes 1847296 to 1851392 of the volume"));
 }
 
+// It could not be read either when the region was sealed.
+TEST_F(FsckDataTest, ABlockWithoutAChecksumIsReadAllTheSame) {
+  ChunkSums sums = *store_->index().GetSums(volume_.branch, Epoch(1), ChunkIndex(0));
+  sums.mask &= ~BlockRange(5, 1);
+  Change([&](IndexBatch& batch) { batch.PutSums(volume_.branch, Epoch(1), ChunkIndex(0), sums); });
+  EXPECT_TRUE(CheckData().sound());
+  Fault fault;
+  fault.ops = Op::kRead;
+  fault.path_contains = path_;
+  fault.forever = true;
+  env_.AddFault(fault);
+  const FsckReport report = CheckData();
+  env_.ClearFaults();
+  uint64_t unreadable = 0;
+  for (const FsckFinding& finding : report.findings) {
+    EXPECT_EQ(finding.code, "data-unreadable");
+    unreadable += finding.bytes;
+  }
+  EXPECT_EQ(unreadable, 66 * kBlockSize) << "this one, too";
+}
+
 TEST_F(FsckDataTest, AnOpenRegionIsNotCompared) {
   SetRegion(RegionState::kOpen);
   Overwrite(0, 10);

@@ -269,6 +269,11 @@ TEST_F(FsckTest, AVolumeOnABranchMarkedForRemovalIsSaved) {
 TEST_F(FsckTest, ParentsOfBranches) {
   const Made base = MakeVolume(kRootInode, "base", 4 * kChunkSize);
   const Made clone = MakeVolume(kRootInode, "clone", 4 * kChunkSize);
+  for (const Made& volume : {base, clone}) {
+    auto record = store_->index().GetBranch(volume.branch);
+    record->epoch = Epoch(2);
+    Change([&](IndexBatch& batch) { batch.PutBranch(volume.branch, *record); });
+  }
   const auto set_parent = [&](Made child, BranchId parent, uint64_t epoch) {
     auto record = store_->index().GetBranch(child.branch);
     const View old{record->parent, record->parent_epoch, child.branch.value(), ViewKind::kClone};
