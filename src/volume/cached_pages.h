@@ -21,10 +21,9 @@ class CachedPages {
  public:
   // Something was written past them, and shows to who reads from here on.
   void NoteUncachedWrite() {
-    // What was written comes before the look at the state: who takes that from then on has pages
-    // dropped after it.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (state_.load(std::memory_order_relaxed) != kStale) state_.store(kStale);
+    // Not only where it is another state: what was written has to come before what who opens finds
+    // here, and a mere look at the state could come before that.
+    state_.exchange(kStale);
   }
   // Whether `handle`, which is being opened, has to have them dropped.
   bool DropAtOpen(HandleId handle) {
