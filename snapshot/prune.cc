@@ -52,8 +52,8 @@ std::string TimeText(int64_t seconds) {
 
 }  // namespace
 
-std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates,
-                                     const KeepRules& rules) {
+std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates, const KeepRules& rules,
+                                     int64_t now_ns) {
   std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
     return a.created_ns != b.created_ns ? a.created_ns > b.created_ns : a.id > b.id;
   });
@@ -61,18 +61,27 @@ std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates,
                      {"daily", rules.daily, DayOf},
                      {"weekly", rules.weekly, WeekOf},
                      {"monthly", rules.monthly, MonthOf}};
-  const bool any_rule = rules.last + rules.hourly + rules.daily + rules.weekly + rules.monthly > 0;
+  uint32_t last_left = rules.last;
   std::vector<PruneDecision> decisions;
   for (const PruneCandidate& candidate : candidates) {
     const int64_t offset = candidate.utc_offset_seconds;
     const int64_t seconds = FloorDivide(candidate.created_ns, kSecond) + offset;
-    PruneDecision decision{candidate.id, false, "no rule keeps it"};
+    PruneDecision decision{.id = candidate.id, .reason = "no rule keeps it"};
     const auto keep = [&](std::string reason) {
       if (!decision.keep) decision.reason = std::move(reason);
       decision.keep = true;
     };
-    if (!any_rule) keep("no rule was given");
-    if (decisions.size() < rules.last) keep("among the newest");
+    if (candidate.created_ns > now_ns) {
+      decision.later_than_now = true;
+      keep("dated later than now");
+      decisions.push_back(std::move(decision));
+      continue;
+    }
+    if (!rules.any()) keep("no rule was given");
+    if (last_left > 0) {
+      --last_left;
+      keep("among the newest");
+    }
     for (Series& each : series) {
       const int64_t period = each.period_of(seconds, offset);
       if (each.left == 0 || each.last == period) continue;

@@ -16,6 +16,8 @@ struct KeepRules {
   uint32_t daily = 0;
   uint32_t weekly = 0;
   uint32_t monthly = 0;
+
+  bool any() const { return last != 0 || hourly != 0 || daily != 0 || weekly != 0 || monthly != 0; }
 };
 
 struct PruneCandidate {
@@ -28,12 +30,15 @@ struct PruneCandidate {
 struct PruneDecision {
   uint64_t id = 0;
   bool keep = false;
-  std::string reason;  // "hourly 2024-05-01 13:00", "newest", "no rule keeps it"
+  bool later_than_now = false;
+  std::string reason;  // "hourly 2024-05-01 13:00", "among the newest", "no rule keeps it"
 };
 
-// Newest first. With no rule at all everything is kept.
-std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates,
-                                     const KeepRules& rules);
+// Newest first. With no rule at all everything is kept. So is what is dated later than `now_ns`: a
+// clock was wrong then or is now, and it would be the newest of all for as long as that takes.
+// It counts for no rule, so that the others are kept as if it were not there.
+std::vector<PruneDecision> PlanPrune(std::vector<PruneCandidate> candidates, const KeepRules& rules,
+                                     int64_t now_ns);
 
 }  // namespace cairn
 

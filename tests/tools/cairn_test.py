@@ -59,6 +59,11 @@ def usage():
     expect(2, "snapshot", "create", "/tmp", "--name", "x", "--hook-timeout", "soon")
     expect(2, "snapshot", "prune", "--keep-daily", "-1")
     expect(2, "snapshot", "prune", "--dry-run", err="--keep-")
+    for tag in ("timer", "=x", ""):
+        expect(2, "snapshot", "prune", "--keep-last", "1", "--tag", tag, err="KEY=VALUE")
+    # Two rules whose sum wraps are no rules too few.
+    expect(1, "snapshot", "prune", "--keep-hourly", "2147483648", "--keep-daily", "2147483648",
+           "/tmp", err="is not in a Cairn mount")
     expect(2, "clone", "/tmp", err="DST")
     expect(2, "diff", "/tmp", err="B")
     expect(2, "fsck", "one", "two")

@@ -82,9 +82,8 @@ Outcome DeleteSnapshot(const std::string& path, std::optional<uint64_t> id) {
   UniqueFd fd;
   if (Outcome opened = OpenForCall(path, fd); !opened.ok()) return opened;
   struct stat st {};
-  if (id && (::fstat(fd.get(), &st) != 0 || st.st_ino != *id)) {
-    return {ESTALE, path + ": is another snapshot by now, and stays"};
-  }
+  if (id && ::fstat(fd.get(), &st) != 0) return {errno, path + ": " + ::strerror(errno)};
+  if (id && st.st_ino != *id) return {ESTALE, path + ": is another snapshot by now, and stays"};
   cairn_ioc_snapshot_delete argument{};
   return Call(fd.get(), path, CAIRN_IOC_SNAPSHOT_DELETE, argument);
 }

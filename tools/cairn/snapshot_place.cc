@@ -94,13 +94,9 @@ Outcome FindSource(const std::string& word, std::string& path) {
   return Problem(error, word + ": " + ::strerror(error) + KnownMounts());
 }
 
-Outcome ListSnapshotNames(const MountEntry& mount, std::vector<std::string>& names) {
-  const std::string root = SnapshotRoot(mount);
-  DIR* const folder = ::opendir(root.c_str());
-  if (folder == nullptr) {
-    if (errno == ENOENT) return {};  // none was made yet
-    return Problem(errno, root + ": " + ::strerror(errno));
-  }
+Outcome ListDirectory(const std::string& path, std::vector<std::string>& names) {
+  DIR* const folder = ::opendir(path.c_str());
+  if (folder == nullptr) return Problem(errno, path + ": " + ::strerror(errno));
   errno = 0;
   while (const dirent* entry = ::readdir(folder)) {
     const std::string name = entry->d_name;
@@ -108,9 +104,14 @@ Outcome ListSnapshotNames(const MountEntry& mount, std::vector<std::string>& nam
   }
   const int error = errno;
   ::closedir(folder);
-  if (error != 0) return Problem(error, root + ": " + ::strerror(error));
+  if (error != 0) return Problem(error, path + ": " + ::strerror(error));
   std::sort(names.begin(), names.end());
   return {};
+}
+
+Outcome ListSnapshotNames(const MountEntry& mount, std::vector<std::string>& names) {
+  Outcome listed = ListDirectory(SnapshotRoot(mount), names);
+  return listed.error == ENOENT ? Outcome{} : listed;  // none was made yet
 }
 
 }  // namespace cairn::cli

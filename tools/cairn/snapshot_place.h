@@ -23,6 +23,9 @@ Outcome FindSnapshot(const std::string& word, std::string& path);
 // What a clone or a comparison starts from: an existing path, or the bare name of a snapshot.
 Outcome FindSource(const std::string& word, std::string& path);
 
+// The names in a directory, sorted.
+Outcome ListDirectory(const std::string& path, std::vector<std::string>& names);
+
 // The names in MOUNTPOINT/.snapshots, sorted.
 Outcome ListSnapshotNames(const MountEntry& mount, std::vector<std::string>& names);
 
