@@ -163,6 +163,35 @@ def what_is_theirs(bin_folder):
                 clone_to(mount.mountpoint, "x"))
 
 
+def pages_that_cannot_be_synced_are_warned_of(bin_folder):
+    """Who may write a volume but not read it cannot fsync it."""
+    with Mount(bin_folder, options="allow_other") as mount:
+        make_tree(mount)
+        theirs = tools.make_volumes(mount, "theirs", ("disk", "other"), 8192)
+        for name in ("disk", "other"):
+            os.chown(f"{theirs}/{name}", OTHER, OTHER)
+
+        def warnings(*command, rights=as_other):
+            done = run(*rights(mount.cairn_program, "snapshot", *command), cwd="/")
+            return [line.split(": ")[1] for line in done.stderr.splitlines() if "mmap" in line]
+        check_equal(warnings("create", theirs, "--name", "r"), [], "where there is nothing to say")
+        # The second sync, after the pre hook, finds what the first did not.
+        late = f"chmod 200 {theirs}/disk"
+        check_equal(warnings("create", theirs, "--name", "t", "--pre", late), [theirs + "/disk"],
+                    "a failure of the second sync")
+        check_equal(warnings("create", theirs, "--name", "u", "--pre", "true"),
+                    [theirs + "/disk"], "a failure of both")
+        snapshot = mount.path(".snapshots", "r")
+        check_equal(warnings("rollback", snapshot), [theirs + "/disk"], "a rollback")
+        # Only what is overwritten matters.
+        check_equal(warnings("rollback", snapshot + "/theirs/other"), [], "one of a readable one")
+        check_equal(warnings("rollback", snapshot + "/theirs/disk"), [theirs + "/disk"], "of one")
+        # Without another descriptor nobody learns which volumes those are.
+        found = warnings("rollback", snapshot,
+                         rights=lambda *command: ("prlimit", "--nofile=4:4", *command))
+        check_equal(len(found), 1, "a rollback of what cannot be listed")
+
+
 def groups_count(bin_folder):
     with Mount(bin_folder, options="allow_other") as mount:
         os.chmod(mount.mountpoint, 0o755)
@@ -256,6 +285,7 @@ def members_below_a_closed_directory_are_not_listed(bin_folder):
 
 if __name__ == "__main__":
     main(every_ioctl_through_a_descriptor_for_reading, the_command_and_the_attributes,
-         what_is_theirs, groups_count, directories_above_count_for_numbers,
+         what_is_theirs, pages_that_cannot_be_synced_are_warned_of, groups_count,
+         directories_above_count_for_numbers,
          a_clone_that_comes_to_a_name_is_not_opened_by_who_makes_it, members_keep_their_modes,
          members_below_a_closed_directory_are_not_listed)

@@ -300,6 +300,11 @@ def hooks_run_around_the_instant(bin_folder):
         check(time.monotonic() - begin < 300 and "--hook-timeout" in done.stderr, done.stderr)
         lines, _ = create("d", note, f"{note}; exit 4", code=1)
         check_equal(tools.names(mount), ["a", "d"], "a snapshot whose --post failed was made")
+        # A token that was used before gives the snapshot of then, whatever name is asked for.
+        tools.create(folder, "first", token="t")
+        where = "test $CAIRN_SNAPSHOT_PATH = " + mount.path(".snapshots", "first")
+        lines, _ = create("again", note, f"{where} && {note}", "--token", "t")
+        check_equal(lines, ["pre-again-", "post-first-ok"], "with a token that was used before")
 
 
 def pages_of_mmap_are_in_it(bin_folder):

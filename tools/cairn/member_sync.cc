@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <iostream>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -98,6 +99,13 @@ MemberSync SyncMembers(const std::vector<std::string>& paths) {
   for (std::thread& thread : threads) thread.join();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
+}
+
+void WarnOfFailures(const std::vector<std::string>& failures, std::string_view consequence) {
+  std::cout.flush();
+  for (const std::string& failure : failures) {
+    std::cerr << "cairn: " << failure << "; " << consequence << '\n';
+  }
 }
 
 void LookAtMembers(const std::vector<std::string>& paths) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cairn::cli {
@@ -17,6 +18,9 @@ struct MemberSync {
 
 // fsyncs `paths`, volumes and directories with all volumes below them. Goes on after a failure.
 MemberSync SyncMembers(const std::vector<std::string>& paths);
+
+// One line to stderr for each, with what may come of it.
+void WarnOfFailures(const std::vector<std::string>& failures, std::string_view consequence);
 
 // Looks at the volumes among them, so that the kernel learns of a size that has changed without it:
 // it would append where it believes the end to be.

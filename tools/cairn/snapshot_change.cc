@@ -1,6 +1,7 @@
 // cairn snapshot delete, rollback.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <iostream>
 
 #include "tools/cairn/member_sync.h"
@@ -43,23 +44,29 @@ Outcome FindRollbackSource(const std::string& word, std::string& path) {
   return {};
 }
 
-// The live volumes that will be overwritten, or a directory with them all.
-std::vector<std::string> FindOverwritten(const std::string& path) {
+// The live volumes that will be overwritten, or a directory with them all. `path` is the snapshot,
+// or what is named in it.
+Outcome FindOverwritten(const std::string& path, std::vector<std::string>& volumes) {
   MountEntry mount;
-  if (!FindMount(path, mount).ok()) return {};
+  if (Outcome found = FindMount(path, mount); !found.ok()) return found;
   const std::string root = mount.mountpoint + "/" + kSnapshotFolder + "/";
-  if (!path.starts_with(root)) return {};
+  if (!path.starts_with(root)) return {EINVAL, path + " is in no snapshot"};
+  const size_t end = std::min(path.find('/', root.size()), path.size());
   SnapshotEntry entry;
-  if (!ReadMemberPlaces(path.substr(0, path.find('/', root.size())), entry).ok()) return {};
-  std::vector<std::string> volumes;
+  if (Outcome read = ReadMemberPlaces(path.substr(0, end), entry); !read.ok()) return read;
   for (const auto& member : entry.members) {
+    const std::string inside = path.substr(0, end) + "/" + member.path;
+    if (inside != path && !inside.starts_with(path + "/")) continue;
     const std::string there = mount.mountpoint + "/" + member.path;
     struct stat st {};
-    // One that was moved is rolled back where it is now.
-    if (::lstat(there.c_str(), &st) != 0 || st.st_ino != member.volume) return {mount.mountpoint};
+    if (::lstat(there.c_str(), &st) != 0 || st.st_ino != member.volume) {
+      // One that was moved is rolled back where it is now.
+      volumes = {mount.mountpoint};
+      return {};
+    }
     volumes.push_back(there);
   }
-  return volumes;
+  return {};
 }
 
 int RunRollback(const std::string& word, bool json) {
@@ -67,9 +74,14 @@ int RunRollback(const std::string& word, bool json) {
   if (Outcome found = FindRollbackSource(word, path); !found.ok()) return Fail(found.message);
   UniqueFd fd;
   if (Outcome opened = OpenForCall(path, fd); !opened.ok()) return Fail(opened.message);
-  const std::vector<std::string> overwritten = FindOverwritten(path);
-  // Dirty pages of theirs must be in what is kept, and not be written over what comes back.
-  SyncMembers(overwritten);
+  // Dirty pages of the volumes must be in what is kept, and not be written over what comes back.
+  std::vector<std::string> overwritten;
+  const Outcome found = FindOverwritten(path, overwritten);
+  std::vector<std::string> failures = SyncMembers(overwritten).failures;
+  if (!found.ok()) failures.push_back(found.message + "; no volume was synced before the rollback");
+  WarnOfFailures(failures,
+                 "what programs wrote there through mmap may be missing in what is kept, and be "
+                 "written over what comes back");
   cairn_ioc_snapshot_rollback argument{};
   if (Outcome done = Call(fd.get(), path, CAIRN_IOC_SNAPSHOT_ROLLBACK, argument); !done.ok()) {
     return Fail(done.message);

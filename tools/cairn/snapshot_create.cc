@@ -1,6 +1,7 @@
 // cairn snapshot create: one snapshot of several volumes at one instant.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 
@@ -15,6 +16,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr uint32_t kMostHoldMs = 60'000;
+constexpr const char* kMayBeMissing =
+    "what programs wrote there through mmap may be missing in the snapshot";
 
 struct Options {
   std::vector<std::string> paths;
@@ -35,6 +38,7 @@ struct Made {
   Outcome outcome;  // of the cut
   cairn_ioc_snapshot_create answer{};
   MemberSync sync;
+  std::vector<std::string> late_failures;  // of the sync after the pre hook
   HookResult pre;
   HookResult post;
 };
@@ -84,13 +88,17 @@ Outcome OpenPaths(const Options& options, MountEntry& mount, std::vector<UniqueF
   return {};
 }
 
+std::string SnapshotPath(const MountEntry& mount, const std::string& name) {
+  return mount.mountpoint + "/" + kSnapshotFolder + "/" + name;
+}
+
 std::map<std::string, std::string> HookVariables(const Options& options, const MountEntry& mount) {
   std::string paths;
   for (const std::string& path : options.paths) {
     paths += (paths.empty() ? "" : "\n") + AbsolutePath(path);
   }
   return {{"CAIRN_SNAPSHOT", options.name},
-          {"CAIRN_SNAPSHOT_PATH", mount.mountpoint + "/" + kSnapshotFolder + "/" + options.name},
+          {"CAIRN_SNAPSHOT_PATH", SnapshotPath(mount, options.name)},
           {"CAIRN_MOUNTPOINT", mount.mountpoint},
           {"CAIRN_PATHS", paths}};
 }
@@ -109,12 +117,18 @@ void CutBetweenHooks(const Options& options, const MountEntry& mount, int fd, Ma
     made.outcome = {ECANCELED, "no snapshot was made: the --pre command " + made.pre.Describe()};
   } else {
     // Once more, for what the hook had written; little is left to do.
-    if (made.pre.ran) SyncMembers(options.paths);
+    if (made.pre.ran) made.late_failures = SyncMembers(options.paths).failures;
     made.outcome = Call(fd, options.paths.front(), CAIRN_IOC_SNAPSHOT_CREATE, made.answer);
   }
   if (!options.post.empty()) {
     variables["CAIRN_STAGE"] = "post";
     variables["CAIRN_RESULT"] = made.outcome.ok() ? "ok" : "failed";
+    if (made.outcome.ok()) {
+      // An earlier request with the same token may have given it another name.
+      const std::string name = TakeText(made.answer.name);
+      variables["CAIRN_SNAPSHOT"] = name;
+      variables["CAIRN_SNAPSHOT_PATH"] = SnapshotPath(mount, name);
+    }
     made.post = RunHook(options.post, limit, variables);
   }
 }
@@ -127,7 +141,7 @@ Json HookJson(const HookResult& hook) {
 void Print(const Options& options, const MountEntry& mount, const Made& made) {
   const cairn_ioc_snapshot_create& answer = made.answer;
   const std::string name = TakeText(answer.name);
-  const std::string path = mount.mountpoint + "/" + kSnapshotFolder + "/" + name;
+  const std::string path = SnapshotPath(mount, name);
   if (options.json) {
     Json json;
     json["name"] = name;
@@ -161,11 +175,13 @@ int Run(const Options& options) {
     return Fail(filled.message);
   }
   made.sync = SyncMembers(options.paths);
-  for (const std::string& failure : made.sync.failures) {
-    std::cerr << "cairn: " << failure << "; what programs wrote there through mmap may be missing "
-              << "in the snapshot\n";
-  }
+  WarnOfFailures(made.sync.failures, kMayBeMissing);
   CutBetweenHooks(options, mount, fds.front().get(), made);
+  // Those that failed before as well were named before.
+  std::erase_if(made.late_failures, [&](const std::string& failure) {
+    return std::count(made.sync.failures.begin(), made.sync.failures.end(), failure) > 0;
+  });
+  WarnOfFailures(made.late_failures, kMayBeMissing);
   if (made.outcome.ok()) Print(options, mount, made);
   int result = made.outcome.ok() ? kDone : Fail(made.outcome.message);
   if (made.post.ran && !made.post.ok()) {
@@ -209,7 +225,8 @@ void RegisterSnapshotCreate(CLI::App& parent, int& exit_code) {
   verb->footer(
       "The commands find CAIRN_STAGE (pre or post), CAIRN_SNAPSHOT, CAIRN_SNAPSHOT_PATH,\n"
       "CAIRN_MOUNTPOINT, CAIRN_PATHS (a line each) and, after it, CAIRN_RESULT (ok or failed)\n"
-      "in their environment. Their output goes to stderr.");
+      "in their environment. With --token the snapshot that --post finds may have another name\n"
+      "than was asked for. Their output goes to stderr.");
   verb->callback([options, &exit_code] { exit_code = Run(*options); });
 }
 
