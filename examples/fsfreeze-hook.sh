@@ -22,7 +22,7 @@ thaw_all() {
   local place
   for place in "$@"; do
     # One that is not frozen is no failure: --post runs after a --pre that got half way, too.
-    if ! fsfreeze --unfreeze "$place" 2>/dev/null && ! touch_is_possible "$place"; then
+    if ! fsfreeze --unfreeze "$place" 2>/dev/null && is_frozen "$place"; then
       echo "fsfreeze-hook: $place is still frozen: fsfreeze --unfreeze $place" >&2
       code=1
     fi
@@ -30,10 +30,15 @@ thaw_all() {
   return $code
 }
 
-# Whether the filesystem takes writes.
-touch_is_possible() {
-  local probe
-  probe=$(timeout 5 mktemp -p "$1" .fsfreeze-hook.XXXXXX 2>/dev/null) && rm -f "$probe"
+# Whether a write waits for more than 5 seconds. One that fails does not wait: the filesystem is full
+# or read-only. In a frozen one it sleeps where no signal reaches it, so that nobody may wait for it;
+# it cleans up behind itself after the thaw.
+is_frozen() {
+  (probe=$(mktemp -p "$1" .fsfreeze-hook.XXXXXX) && rm -f "$probe") >/dev/null 2>&1 &
+  for _ in {1..50}; do
+    kill -0 $! 2>/dev/null || return 1
+    sleep 0.1
+  done
 }
 
 if [[ $stage = post ]]; then

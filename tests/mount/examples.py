@@ -7,7 +7,7 @@ import time
 
 import snapshot_tools as tools
 from cairn_mount import Mount, loop_device, main, mounted, undo
-from checks import check, check_equal, run
+from checks import check, check_equal, error_of, run, wait_until
 
 PROJECT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 HOOK = os.path.join(PROJECT, "examples", "fsfreeze-hook.sh")
@@ -51,6 +51,42 @@ def a_frozen_guest_needs_no_recovery(bin_folder):
                 check_equal(sorted(os.listdir(guest)), ["file", "lost+found"], "the guest's files")
                 with open(guest + "/file", encoding="utf-8") as file:
                     check_equal(file.read(), "written and not synced", "the guest's file")
+
+
+def the_hook_tells_frozen_from_read_only(bin_folder):
+    """Here nothing can be thawed: `fsfreeze` always fails."""
+    with Mount(bin_folder) as mount:
+        volume, guest = mount.path("disk.img"), os.path.join(mount.folder, "guest")
+        tools_folder = os.path.join(mount.folder, "tools")
+        os.mkdir(tools_folder)
+        os.symlink("/bin/false", os.path.join(tools_folder, "fsfreeze"))
+        environment = dict(os.environ, CAIRN_STAGE="post",
+                           PATH=f"{tools_folder}:{os.environ['PATH']}")
+        messages = os.path.join(mount.folder, "messages")
+
+        def run_hook():
+            # To a file: what the hook leaves behind until the thaw would keep a pipe open.
+            with open(messages, "w", encoding="utf-8") as file:
+                hook = subprocess.Popen([HOOK, guest], env=environment, stdin=subprocess.DEVNULL,
+                                        stdout=file, stderr=file, start_new_session=True)
+            hook.wait(60)
+            return hook
+        run("truncate", "-s", "64M", volume)
+        with loop_device(volume) as device:
+            run("mkfs.ext4", "-q", "-F", device)
+            with mounted(device, guest):
+                check_equal(run_hook().returncode, 0, "the hook at a guest that is open")
+                run("fsfreeze", "-f", guest)
+                with undo(run, "fsfreeze", "-u", guest):
+                    hook = run_hook()
+                check_equal(hook.returncode, 1, "the hook at a frozen guest")
+                with open(messages, encoding="utf-8") as file:
+                    check("still frozen" in file.read(), "what the hook says of a frozen guest")
+                wait_until(lambda: error_of(os.killpg, hook.pid, 0) == "ESRCH", 60,
+                           "the probe has ended")
+                check_equal(os.listdir(guest), ["lost+found"], "what the probes left behind")
+                run("mount", "-o", "remount,ro", guest)
+                check_equal(run_hook().returncode, 0, "the hook at a read-only guest")
 
 
 def a_guest_that_was_not_frozen_is_mounted_from_a_clone(bin_folder):
@@ -135,6 +171,6 @@ def the_timer_takes_and_prunes(bin_folder):
 
 
 if __name__ == "__main__":
-    main(a_frozen_guest_needs_no_recovery,
+    main(a_frozen_guest_needs_no_recovery, the_hook_tells_frozen_from_read_only,
          a_guest_that_was_not_frozen_is_mounted_from_a_clone, postgresql_on_two_volumes,
          the_timer_takes_and_prunes)

@@ -42,7 +42,11 @@ class HooksTest : public ::testing::TestWithParam<bool> {
     const pid_t pid = ::fork();
     if (pid == 0) ::_exit((GetParam() || ForbidPidfds()) && act() ? 0 : 1);
     int status = -1;
-    ::waitpid(pid, &status, 0);
+    ::waitpid(pid, &status, WUNTRACED);
+    if (WIFSTOPPED(status)) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, &status, 0);
+    }
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
   }
 };
@@ -96,6 +100,28 @@ TEST_P(HooksTest, EndsWhatTheCommandLeftBehind) {
   EXPECT_EQ(::write(ends[1], "x", 1), -1);
   ::close(ends[1]);
   ::signal(SIGPIPE, before);
+}
+
+TEST_P(HooksTest, NoSignalEndsOrStopsUsBetweenTwoHooks) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
+                           SIGUSR2, SIGALRM, SIGXCPU}) {
+    EXPECT_TRUE(Holds([number] {
+      // Until the process ends, and with it what waits.
+      static const SignalsWait signals;
+      ::raise(number);
+      if (!RunHook("exit 0", kLong, {}).ok()) return false;
+      sigset_t waiting;
+      ::sigpending(&waiting);
+      return ::sigismember(&waiting, number) == 1;
+    })) << number;
+  }
+}
+
+TEST_P(HooksTest, SignalsEndACommandAsEver) {
+  EXPECT_TRUE(Holds([] {
+    const SignalsWait signals;
+    return RunHook("kill -USR1 $$; exit 0", kLong, {}).exit_code == 128 + SIGUSR1;
+  }));
 }
 
 INSTANTIATE_TEST_SUITE_P(Pidfds, HooksTest, ::testing::Bool(),

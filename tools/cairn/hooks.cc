@@ -154,7 +154,10 @@ HookResult RunHook(const std::string& command, std::chrono::milliseconds limit,
 SignalsWait::SignalsWait() {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::sigaddset(&set, number);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
+                           SIGUSR2, SIGALRM, SIGXCPU}) {
+    ::sigaddset(&set, number);
+  }
   ::sigprocmask(SIG_BLOCK, &set, &before_);
 }
 

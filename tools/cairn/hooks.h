@@ -30,8 +30,9 @@ struct HookResult {
 HookResult RunHook(const std::string& command, std::chrono::milliseconds limit,
                    const std::map<std::string, std::string>& variables);
 
-// While it lives, the signals by which a person or a service manager ends programs wait: between a
-// hook that froze something and the one that thaws it nobody may be left frozen.
+// While it lives, the signals by which a person, a terminal or a service manager ends or stops
+// programs wait: between a hook that froze something and the one that thaws it nobody may be left
+// frozen. Hooks get them.
 class SignalsWait {
  public:
   SignalsWait();
