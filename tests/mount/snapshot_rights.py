@@ -192,6 +192,25 @@ def pages_that_cannot_be_synced_are_warned_of(bin_folder):
         check_equal(len(found), 1, "a rollback of what cannot be listed")
 
 
+def a_total_is_of_what_was_counted(bin_folder):
+    with Mount(bin_folder, options="allow_other") as mount:
+        folder, _ = make_tree(mount)
+
+        def usage(*more, rights=as_other):
+            return run(*rights(mount.cairn_program, "du", folder, *more), cwd="/", ok=False)
+        done = usage()
+        check_equal(done.returncode, 1, "du of what cannot be counted")
+        check("private: what it shares cannot be counted" in done.stderr, f"du: {done.stderr}")
+        lines = {line.split()[-1].split("/")[-1]: line for line in done.stdout.splitlines()}
+        check_equal(lines["total"].split().count("-"), 2, f"the total of {done.stdout}")
+        check_equal(lines["private"].split().count("-"), 2, f"the private one of {done.stdout}")
+        check("-" not in lines["readable"].split(), f"the readable one of {done.stdout}")
+        check("shared_bytes" not in json.loads(usage("--json").stdout)["total"], "du --json")
+        done = usage("--json", rights=lambda *command: command)
+        check_equal(done.returncode, 0, "root's du")
+        check(json.loads(done.stdout)["total"]["shared_bytes"] > 0, "root's total")
+
+
 def groups_count(bin_folder):
     with Mount(bin_folder, options="allow_other") as mount:
         os.chmod(mount.mountpoint, 0o755)
@@ -285,7 +304,8 @@ def members_below_a_closed_directory_are_not_listed(bin_folder):
 
 if __name__ == "__main__":
     main(every_ioctl_through_a_descriptor_for_reading, the_command_and_the_attributes,
-         what_is_theirs, pages_that_cannot_be_synced_are_warned_of, groups_count,
+         what_is_theirs, pages_that_cannot_be_synced_are_warned_of,
+         a_total_is_of_what_was_counted, groups_count,
          directories_above_count_for_numbers,
          a_clone_that_comes_to_a_name_is_not_opened_by_who_makes_it, members_keep_their_modes,
          members_below_a_closed_directory_are_not_listed)

@@ -272,6 +272,29 @@ def listed_and_shown(bin_folder):
         check(usage["total"]["shared_bytes"] > 0, f"du: {usage}")
 
 
+def names_do_not_steer_the_terminal(bin_folder):
+    with Mount(bin_folder) as mount:
+        folder = tools.make_volumes(mount, volumes=("a\x1b[2J\n\x7f\u00e4",), size=8192)
+        shown = "a\\x1b[2J\\x0a\\x7f\u00e4"
+        tools.create(folder, "s")
+        snapshot = tools.place(mount, "s")
+        volume = os.path.join(folder, os.listdir(folder)[0])
+        outputs = {
+            "show": mount.cairn("snapshot", "show", snapshot).stdout,
+            "du": mount.cairn("du", folder).stdout,
+            "clone": mount.cairn("clone", volume, mount.path("copy")).stdout,
+            "rollback": mount.cairn("snapshot", "rollback",
+                                    volume.replace(folder, snapshot + "/vm1")).stdout,
+            "a refusal": mount.cairn("snapshot", "create", volume, "--name", "s", ok=False).stderr,
+            "what is absent": mount.cairn("du", volume + "\x1b", ok=False).stderr,
+        }
+        for what, output in outputs.items():
+            check(shown in output, f"{what}: {output!r}")
+            check(all(each >= " " or each == "\n" for each in output), f"{what}: {output!r}")
+        members = tools.snapshot_json(mount, "show", snapshot)["members"]
+        check_equal(members[0]["path"], "vm1/a\x1b[2J\n\x7f\u00e4", "in JSON")
+
+
 def hooks_run_around_the_instant(bin_folder):
     with Mount(bin_folder) as mount:
         folder = tools.make_volumes(mount, size=8192)
@@ -356,6 +379,9 @@ def differences_are_listed(bin_folder):
         third = mount.path(".snapshots", "c", "vm1", "data.img")
         check_equal(extents(third, volume), [(number * 8192, 4096) for number in range(count)],
                     "in pages")
+        os.truncate(volume, 5 << 20)
+        check(f"sizes: {4 << 20} bytes, then {5 << 20}" in mount.cairn("diff", first, volume).stdout,
+              "the sizes")
         other = tools.make_volumes(mount, "vm2", ("b.img",), 8192) + "/b.img"
         done = mount.cairn("diff", first, other, ok=False)
         check_equal(done.returncode, 1, "without a common history")
@@ -395,5 +421,5 @@ if __name__ == "__main__":
          refused_with_a_reason_and_nothing_made, a_token_gives_one_snapshot,
          a_snapshot_takes_no_change, a_guest_is_mounted_from_a_member,
          deleting_in_any_order_gives_space_back, a_name_that_is_used_again_is_seen_at_once,
-         listed_and_shown, hooks_run_around_the_instant, pages_of_mmap_are_in_it,
-         differences_are_listed, pruned_by_rule, unknown_ioctls)
+         listed_and_shown, names_do_not_steer_the_terminal, hooks_run_around_the_instant,
+         pages_of_mmap_are_in_it, differences_are_listed, pruned_by_rule, unknown_ioctls)

@@ -65,7 +65,7 @@ int Run(const Options& options) {
                    {"inode", static_cast<uint64_t>(argument.inode)},
                    {"volumes", static_cast<uint64_t>(argument.volumes)}});
   } else {
-    std::cout << target << ": clone of " << source << ", " << argument.volumes
+    std::cout << Printable(target) << ": clone of " << Printable(source) << ", " << argument.volumes
               << (argument.volumes == 1 ? " volume\n" : " volumes\n");
   }
   return kDone;

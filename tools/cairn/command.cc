@@ -6,9 +6,25 @@
 
 namespace cairn::cli {
 
+std::string Printable(std::string_view text) {
+  constexpr unsigned char kDelete = 0x7f;
+  std::string printable;
+  for (const char each : text) {
+    const auto byte = static_cast<unsigned char>(each);
+    if (byte >= ' ' && byte != kDelete) {
+      printable += each;
+      continue;
+    }
+    std::array<char, 8> escaped{};
+    std::snprintf(escaped.data(), escaped.size(), "\\x%02x", byte);
+    printable += escaped.data();
+  }
+  return printable;
+}
+
 int Fail(std::string_view message) {
   std::cout.flush();
-  std::cerr << "cairn: " << message << '\n';
+  std::cerr << "cairn: " << Printable(message) << '\n';
   return kFailed;
 }
 

@@ -29,7 +29,11 @@ void RegisterUnmount(CLI::App& app, int& exit_code);
 void RegisterRestart(CLI::App& app, int& exit_code);
 void RegisterUpgrade(CLI::App& app, int& exit_code);
 
-// "cairn: MESSAGE" to stderr; returns kFailed.
+// The text as a terminal may show it: control characters, which the names of files can have, as
+// \xNN. JSON has its own way with them.
+std::string Printable(std::string_view text);
+
+// "cairn: MESSAGE" to stderr, printable; returns kFailed.
 int Fail(std::string_view message);
 
 // One JSON document on stdout. Bytes that are not UTF-8, as names may have, are replaced.

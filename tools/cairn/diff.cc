@@ -96,7 +96,8 @@ int Run(const Options& options) {
     std::cout << extent.offset << ' ' << extent.length << ' ' << KindName(extent.kind) << '\n';
   }
   std::cout << HumanBytes(difference.bytes) << " in " << difference.extents.size()
-            << " extents (offset, length, kind) may differ\n";
+            << " extents (offset, length, kind) may differ; sizes: " << difference.size
+            << " bytes, then " << difference.other_size << '\n';
   return kDone;
 }
 
@@ -111,6 +112,9 @@ void RegisterDiff(CLI::App& app, int& exit_code) {
   verb->add_option("B", options->to, "the newer one: another snapshot's member, or the volume")
       ->required();
   AddJsonFlag(*verb, options->json);
+  verb->footer(
+      "What is written to a volume while it is compared may be in the list or not: for a backup\n"
+      "compare two snapshots.");
   verb->callback([options, &exit_code] { exit_code = Run(*options); });
 }
 

@@ -29,24 +29,26 @@ struct Usage {
   std::string path;
   uint64_t size = 0;
   uint64_t held = 0;
-  // What only it needs, and what snapshots or clones need as well; of files in a Cairn mount.
+  // What only it needs, and what snapshots or clones need as well; of files in a Cairn mount. Of
+  // the total, only if it is known of all.
   bool counted = false;
   uint64_t exclusive = 0;
   uint64_t shared = 0;
 };
 
-// Asks the mount, if it is one of Cairn's, how much of the volume is shared.
-void CountShared(const std::string& path, Usage& usage) {
+// Asks the mount, if it is one of Cairn's, how much of the volume is shared. 0, or errno.
+int CountShared(const std::string& path, Usage& usage) {
   UniqueFd fd;
-  if (!OpenForCall(path, fd).ok()) return;
+  if (Outcome opened = OpenForCall(path, fd); !opened.ok()) return opened.error;
   cairn_ioc_status status{};
   status.version = CAIRN_IOC_VERSION;
   status.flags = CAIRN_STATUS_COUNT;
-  if (::ioctl(fd.get(), CAIRN_IOC_STATUS, &status) != 0) return;
+  if (::ioctl(fd.get(), CAIRN_IOC_STATUS, &status) != 0) return errno;
   usage.counted = true;
   usage.held = status.warm_bytes;
   usage.shared = status.shared_bytes;
   usage.exclusive = usage.held - std::min<uint64_t>(usage.held, usage.shared);
+  return 0;
 }
 
 class Walker {
@@ -66,6 +68,8 @@ class Walker {
 
   const std::vector<Usage>& volumes() const { return volumes_; }
   const Usage& total() const { return total_; }
+  // Whether it is known of one of them what it shares.
+  bool any_counted() const { return any_counted_; }
   bool failed() const { return failed_; }
 
  private:
@@ -77,10 +81,17 @@ class Walker {
   void Add(const std::string& path, const struct stat& st) {
     Usage usage{path, static_cast<uint64_t>(st.st_size),
                 static_cast<uint64_t>(st.st_blocks) * kStatBlock};
-    CountShared(path, usage);
+    const int error = CountShared(path, usage);
+    MountEntry mount;
+    // Files elsewhere share nothing that we could count.
+    if (error != 0 && FindMount(path, mount).ok()) {
+      Fail(path + ": what it shares cannot be counted: " + ::strerror(error));
+      failed_ = true;
+    }
     total_.size += usage.size;
     total_.held += usage.held;
-    total_.counted = total_.counted || usage.counted;
+    total_.counted = usage.counted && (total_.counted || volumes_.empty());
+    any_counted_ = any_counted_ || usage.counted;
     total_.exclusive += usage.exclusive;
     total_.shared += usage.shared;
     volumes_.push_back(usage);
@@ -116,6 +127,7 @@ class Walker {
 
   std::vector<Usage> volumes_;
   Usage total_{"total", 0, 0};
+  bool any_counted_ = false;
   bool failed_ = false;
 };
 
@@ -135,7 +147,7 @@ void PrintTable(const Walker& walker) {
   const auto cell = [](const std::string& text) {
     return std::string(12 - std::min<size_t>(12, text.size()), ' ') + text;
   };
-  const bool counted = walker.total().counted;
+  const bool counted = walker.any_counted();
   std::cout << cell("held");
   if (counted) std::cout << cell("exclusive") << cell("shared");
   std::cout << cell("size") << "  volume\n";
@@ -146,7 +158,7 @@ void PrintTable(const Walker& walker) {
     } else if (counted) {
       std::cout << cell("-") << cell("-");
     }
-    std::cout << cell(HumanBytes(usage.size)) << "  " << usage.path << '\n';
+    std::cout << cell(HumanBytes(usage.size)) << "  " << Printable(usage.path) << '\n';
   };
   for (const Usage& usage : walker.volumes()) print(usage);
   print(walker.total());

@@ -91,8 +91,9 @@ void PrintReportJson(const FsckReport& report, const Options& options) {
 
 void PrintReport(const FsckReport& report, const Options& options) {
   for (const FsckFinding& finding : report.findings) {
-    std::cout << FsckSeverityName(finding.severity) << ' ' << finding.code << ": " << finding.where
-              << ": " << finding.what << (finding.repaired ? " [repaired]" : "") << '\n';
+    std::cout << FsckSeverityName(finding.severity) << ' ' << finding.code << ": "
+              << Printable(finding.where) << ": " << Printable(finding.what)
+              << (finding.repaired ? " [repaired]" : "") << '\n';
   }
   if (report.omitted > 0) std::cout << "... and " << report.omitted << " more findings\n";
   std::cout << options.store << ": " << StateWord(report) << ": " << report.volumes << " volumes, "

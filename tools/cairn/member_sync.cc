@@ -17,6 +17,7 @@
 
 #include "src/base/strong_id.h"
 #include "src/base/unique_fd.h"
+#include "tools/cairn/command.h"
 #include "tools/cairn/snapshot_place.h"
 
 namespace cairn::cli {
@@ -104,7 +105,7 @@ MemberSync SyncMembers(const std::vector<std::string>& paths) {
 void WarnOfFailures(const std::vector<std::string>& failures, std::string_view consequence) {
   std::cout.flush();
   for (const std::string& failure : failures) {
-    std::cerr << "cairn: " << failure << "; " << consequence << '\n';
+    std::cerr << "cairn: " << Printable(failure) << "; " << consequence << '\n';
   }
 }
 

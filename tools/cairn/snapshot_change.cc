@@ -25,7 +25,8 @@ int RunDelete(const std::vector<std::string>& words, bool json) {
       continue;
     }
     deleted.push_back(path);
-    if (!json) std::cout << path << " is deleted; its space comes back in the background\n";
+    if (!json)
+      std::cout << Printable(path) << " is deleted; its space comes back in the background\n";
   }
   if (json) PrintJson(Json{{"deleted", deleted}});
   return result;
@@ -95,7 +96,8 @@ int RunRollback(const std::string& word, bool json) {
                    {"kept_id", static_cast<uint64_t>(argument.kept_inode)}});
   } else {
     std::cout << argument.members << (argument.members == 1 ? " volume is" : " volumes are")
-              << " as in " << path << "; what was there is kept as snapshot " << kept << '\n';
+              << " as in " << Printable(path) << "; what was there is kept as snapshot "
+              << Printable(kept) << '\n';
   }
   return kDone;
 }

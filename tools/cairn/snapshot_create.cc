@@ -158,7 +158,8 @@ void Print(const Options& options, const MountEntry& mount, const Made& made) {
     PrintJson(json);
     return;
   }
-  std::cout << path << ": " << answer.members << (answer.members == 1 ? " volume" : " volumes");
+  std::cout << Printable(path) << ": " << answer.members
+            << (answer.members == 1 ? " volume" : " volumes");
   if (answer.existed != 0) {
     std::cout << ", made by an earlier request with this token\n";
   } else {

@@ -21,26 +21,29 @@ std::string Right(const std::string& text, size_t width) {
 
 void PrintList(const std::vector<SnapshotEntry>& entries, bool count) {
   size_t width = 4;
-  for (const SnapshotEntry& entry : entries) width = std::max(width, entry.name.size());
+  for (const SnapshotEntry& entry : entries) width = std::max(width, Printable(entry.name).size());
   std::cout << Padded("name", width) << "  " << Padded("created", 19) << "  volumes        size";
   if (count) std::cout << "   exclusive      shared";
   std::cout << "  description\n";
   for (const SnapshotEntry& entry : entries) {
-    std::cout << Padded(entry.name, width) << "  " << LocalTime(entry.created_ns)
+    std::cout << Padded(Printable(entry.name), width) << "  " << LocalTime(entry.created_ns)
               << Right(std::to_string(entry.member_count), 9) << Right(HumanBytes(entry.size), 12);
     if (count) {
       std::cout << Right(HumanBytes(entry.exclusive_bytes), 12)
                 << Right(HumanBytes(entry.shared_bytes), 12);
     }
-    std::cout << "  " << entry.description << '\n';
+    std::cout << "  " << Printable(entry.description) << '\n';
   }
 }
 
 void PrintOne(const SnapshotEntry& entry) {
-  std::cout << entry.path << "\n  created      " << LocalTime(entry.created_ns)
-            << "\n  description  " << (entry.description.empty() ? "-" : entry.description)
+  std::cout << Printable(entry.path) << "\n  created      " << LocalTime(entry.created_ns)
+            << "\n  description  "
+            << (entry.description.empty() ? "-" : Printable(entry.description))
             << "\n  tags         ";
-  for (size_t i = 0; i < entry.tags.size(); ++i) std::cout << (i ? ", " : "") << entry.tags[i];
+  for (size_t i = 0; i < entry.tags.size(); ++i) {
+    std::cout << (i ? ", " : "") << Printable(entry.tags[i]);
+  }
   std::cout << (entry.tags.empty() ? "-" : "") << "\n  owner        " << entry.uid << ':'
             << entry.gid << "\n  size         " << HumanBytes(entry.size) << "\n  exclusive    "
             << HumanBytes(entry.exclusive_bytes)
@@ -48,7 +51,8 @@ void PrintOne(const SnapshotEntry& entry) {
             << HumanBytes(entry.shared_bytes) << "\n        size   exclusive      shared  volume\n";
   for (const SnapshotEntry::Member& member : entry.members) {
     std::cout << Right(HumanBytes(member.size), 12) << Right(HumanBytes(member.exclusive_bytes), 12)
-              << Right(HumanBytes(member.shared_bytes), 12) << "  " << member.path << '\n';
+              << Right(HumanBytes(member.shared_bytes), 12) << "  " << Printable(member.path)
+              << '\n';
   }
 }
 
@@ -65,7 +69,7 @@ int RunList(const std::string& path, bool count, bool json) {
     for (const SnapshotEntry& entry : entries) document["snapshots"].push_back(ToJson(entry));
     PrintJson(document);
   } else if (entries.empty() && read.ok()) {
-    std::cout << "no snapshots in " << mount.mountpoint << '\n';
+    std::cout << "no snapshots in " << Printable(mount.mountpoint) << '\n';
   } else {
     PrintList(entries, count);
   }

@@ -178,7 +178,8 @@ int Run(const Options& options) {
                     {"deleted", carried.deleted},
                     {"reason", decision.reason}});
     if (options.json) continue;
-    std::cout << carried.verdict << "  " << entry.name << "  " << LocalTime(entry.created_ns);
+    std::cout << carried.verdict << "  " << Printable(entry.name) << "  "
+              << LocalTime(entry.created_ns);
     if (options.all_owners) std::cout << "  owner " << entry.uid;
     std::cout << "  (" << decision.reason << ")\n";
   }
@@ -188,7 +189,7 @@ int Run(const Options& options) {
         Json{{"mountpoint", mount.mountpoint}, {"dry_run", options.dry_run}, {"snapshots", list}});
   } else if (entries.empty()) {
     std::cout << "no snapshot" << (options.all_owners ? "" : " of yours")
-              << (place.empty() ? " in " + mount.mountpoint : " of " + options.path)
+              << Printable(place.empty() ? " in " + mount.mountpoint : " of " + options.path)
               << " fits: nothing to do\n";
   }
   return result;

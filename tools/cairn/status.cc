@@ -42,7 +42,7 @@ int ReadStatus(const std::string& path, std::string& value) {
 bool IsByteCount(const std::string& key) { return key == "size" || key.ends_with("_bytes"); }
 
 std::string Text(const std::string& key, const Json& value) {
-  if (value.is_string()) return value.get<std::string>();
+  if (value.is_string()) return Printable(value.get<std::string>());
   if (IsByteCount(key) && value.is_number_unsigned()) return HumanBytes(value.get<uint64_t>());
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_null()) return "-";
@@ -96,7 +96,7 @@ int Run(const Options& options) {
   if (options.json) {
     PrintJson(document);
   } else {
-    std::cout << path << " (store " << mount->source << ")\n";
+    std::cout << Printable(path) << " (store " << Printable(mount->source) << ")\n";
     PrintForPeople(document, "  ");
   }
   return kDone;
