@@ -50,7 +50,8 @@ using LogRecordSink = std::function<Status(uint64_t offset, std::span<const std:
 Result<LogCheck> CheckLog(Env& env, const std::string& path, const LogRecordSink& sink = nullptr);
 
 // Prepares the database in `db_dir` for an opening with paranoid checks: cuts the torn tails off
-// the MANIFEST and the newest log and syncs. Logs that LevelDB would not replay are left alone.
+// the MANIFEST and the newest log and syncs; then it removes the tables that the MANIFEST never
+// named, so that LevelDB has their space to open in. Logs that it would not replay are left alone.
 // OK when `db_dir` does not exist or holds no database.
 // kCorrupt, naming file and offset, when CURRENT, the MANIFEST or a log is damaged or missing; a
 // log that is not the newest counts as damaged when it has a torn tail, since all of it was synced

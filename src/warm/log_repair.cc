@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,7 +32,7 @@ std::optional<uint64_t> FileNumber(std::string_view name, std::string_view suffi
   return ParseNumber(name.substr(0, name.size() - suffix.size()));
 }
 
-// What the records of a MANIFEST ("version edits") say about the logs, taken together.
+// What the records of a MANIFEST ("version edits") say about logs and tables, taken together.
 class ManifestState {
  public:
   // False when `edit` is not a version edit.
@@ -47,6 +48,8 @@ class ManifestState {
   bool complete() const { return log_number_ && has_next_file_ && has_last_sequence_; }
   // REQUIRES: complete().
   bool Replays(uint64_t log) const { return log >= *log_number_ || log == previous_log_; }
+  // Whether any edit made the table part of the database, also when a later one took it out again.
+  bool Knows(uint64_t table) const { return tables_.contains(table); }
 
  private:
   enum Tag : uint64_t {
@@ -83,8 +86,12 @@ class ManifestState {
         return Varint(ignored) && Bytes();
       case kDeletedFile:
         return Varint(ignored) && Varint(ignored);
-      case kNewFile:
-        return Varint(ignored) && Varint(ignored) && Varint(ignored) && Bytes() && Bytes();
+      case kNewFile: {
+        uint64_t table = 0;
+        if (!Varint(ignored) || !Varint(table)) return false;
+        tables_.insert(table);
+        return Varint(ignored) && Bytes() && Bytes();
+      }
       case kPreviousLogNumber:
         return Varint(previous_log_);
       default:
@@ -111,6 +118,7 @@ class ManifestState {
   }
 
   std::span<const std::byte> rest_;
+  std::set<uint64_t> tables_;
   std::optional<uint64_t> log_number_;
   uint64_t previous_log_ = 0;
   bool has_next_file_ = false;
@@ -199,6 +207,26 @@ Result<std::vector<CheckedLog>> CheckReplayedLogs(Env& env, const std::string& d
   return logs;
 }
 
+// LevelDB does the same, but at the end of its opening and only if nothing failed before. What a
+// compaction left that ended for lack of space would keep the opening itself from having any.
+// A table that an edit took out is left to LevelDB: when the sync of that edit failed, it may be
+// gone after a power cut, and the table needed again.
+Status RemoveUnknownTables(Env& env, const std::string& db_dir,
+                           const std::vector<std::string>& names, const ManifestState& manifest) {
+  size_t removed = 0;
+  for (const std::string& name : names) {
+    std::optional<uint64_t> number = FileNumber(name, ".ldb");
+    if (!number) number = FileNumber(name, ".sst");
+    if (!number || manifest.Knows(*number)) continue;
+    CAIRN_RETURN_IF_ERROR(env.Remove(db_dir + "/" + name));
+    ++removed;
+  }
+  if (removed == 0) return Status::Ok();
+  LogInfo("{}: removed {} tables that never became part of the index", db_dir, removed);
+  // Some filesystems give the space back only then.
+  return env.SyncDir(db_dir);
+}
+
 }  // namespace
 
 Status RepairLogTails(Env& env, const std::string& db_dir) {
@@ -226,7 +254,7 @@ Status RepairLogTails(Env& env, const std::string& db_dir) {
                          CheckReplayedLogs(env, db_dir, *names, state));
   CAIRN_RETURN_IF_ERROR(CutTornTail(env, manifest));
   if (!logs.empty()) CAIRN_RETURN_IF_ERROR(CutTornTail(env, logs.back()));
-  return Status::Ok();
+  return RemoveUnknownTables(env, db_dir, *names, state);
 }
 
 }  // namespace cairn

@@ -123,6 +123,41 @@ TEST_F(RepairLogTailsTest, ABadManifestIsDamage) {
   ExpectDamage("/db/MANIFEST-000002: offset 0");
 }
 
+TEST_F(RepairLogTailsTest, TablesThatTheManifestNeverNamedAreRemovedDurably) {
+  // Table 3 of 16 bytes from "a" to "b" joins level 0; then it leaves, and 4 joins level 1.
+  manifest_.Add(
+      std::string("\x07\x00\x03\x10\x01"
+                  "a\x01"
+                  "b",
+                  8));
+  manifest_.Add(
+      std::string("\x06\x00\x03\x07\x01\x04\x10\x01"
+                  "a\x01"
+                  "b",
+                  11));
+  Write("MANIFEST-000002", manifest_.bytes());
+  for (const char* name : {"000003.ldb", "000004.sst", "000006.ldb", "000008.sst", "x.ldb"}) {
+    Write(name, "table");
+  }
+  ASSERT_TRUE(env_.SyncDir("/db").ok());
+  ASSERT_TRUE(RepairLogTails(env_, "/db").ok());
+  env_.PowerCut(1);
+  EXPECT_TRUE(env_.Exists("/db/000003.ldb")) << "the edit that took it out may not be durable";
+  EXPECT_TRUE(env_.Exists("/db/000004.sst"));
+  EXPECT_TRUE(env_.Exists("/db/x.ldb"));
+  EXPECT_FALSE(env_.Exists("/db/000006.ldb"));
+  EXPECT_FALSE(env_.Exists("/db/000008.sst"));
+}
+
+TEST_F(RepairLogTailsTest, BesideADamagedManifestOrLogNoTableIsRemoved) {
+  Write("000006.ldb", "table");
+  Write("000007.log", Flipped(log_.bytes(), log_.ends()[0] + 8));
+  ExpectDamage("/db/000007.log");
+  Write("000007.log", log_.bytes());
+  Write("MANIFEST-000002", Flipped(manifest_.bytes(), 8));
+  ExpectDamage("/db/MANIFEST-000002");
+}
+
 TEST_F(RepairLogTailsTest, ABadCurrentIsDamage) {
   for (const char* text : {"", "MANIFEST-000002", "MANIFEST-\n", "MANIFEST-00x\n", "000005.log\n",
                            "MANIFEST-000003\n", "../MANIFEST-000002\n"}) {

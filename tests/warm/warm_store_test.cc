@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "src/env/memory_env.h"
 #include "tests/env/env_test_util.h"
 
@@ -186,6 +188,49 @@ TEST(WarmStore, AStoreWithoutItsRootIsCorrupt) {
     ASSERT_TRUE((*store)->Close().ok());
   }
   EXPECT_EQ(CodeOf(OpenStore(env, true)), Code::kCorrupt);
+}
+
+// Commits records of kRecordBytes under random keys of `keys` many; as many as make `bytes`.
+Status CommitRandomly(Index& index, uint64_t seed, uint64_t keys, uint64_t bytes) {
+  constexpr size_t kRecordBytes = 200;
+  std::mt19937_64 random(seed);
+  for (uint64_t done = 0; done < bytes;) {
+    IndexBatch batch;
+    for (int i = 0; i < 256; ++i, done += kRecordBytes) {
+      std::string value(kRecordBytes, '\0');
+      for (char& byte : value) byte = static_cast<char>(random());
+      // Spread over all of the keys there are, as branches are.
+      const uint64_t key = random() % keys * 0x9e3779b97f4a7c15;
+      batch.PutXattr(InodeId(key), "user.x", value);
+    }
+    CAIRN_RETURN_IF_ERROR(index.Commit(batch));
+  }
+  return Status::Ok();
+}
+
+uint64_t UsedBytes(Env& env) {
+  const auto space = env.Space("/");
+  return space->total_bytes - space->free_bytes;
+}
+
+// A compaction needs more than the small reserve of a small filesystem, and leaves what it wrote.
+TEST(WarmStoreFullDisk, AfterACompactionThatAteTheReserveTheStoreOpensAgain) {
+  // LevelDB's own thread decides where it ends.
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    MemoryEnv env;
+    env.SetCapacity(100 << 20);
+    auto store = OpenStore(env, true);
+    ASSERT_TRUE(store.ok());
+    constexpr uint64_t kKeys = 200'000;
+    ASSERT_TRUE(CommitRandomly((*store)->index(), 2 * seed, kKeys, 60 << 20).ok());
+    env.SetCapacity(UsedBytes(env));
+    const Status full = CommitRandomly((*store)->index(), 2 * seed + 1, kKeys, 200 << 20);
+    EXPECT_EQ(full.code(), Code::kNoSpace) << full.ToString();
+    store->reset();
+    store = OpenStore(env, false);
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    EXPECT_TRUE((*store)->index().GetInode(kRootInode).ok());
+  }
 }
 
 // The usual way to make a store is to make its directory, and nobody syncs that.
