@@ -10,7 +10,8 @@ namespace {
 
 constexpr uint64_t kLargestReserve = 24ull << 20;
 constexpr uint64_t kSmallestReserve = 8ull << 20;
-constexpr uint64_t kReserveShare = 20;  // one part in so many of the filesystem
+constexpr uint64_t kReserveShare = 20;        // one part in so many of the filesystem
+constexpr uint64_t kEnoughRoom = 1ull << 20;  // for what LevelDB writes at once
 constexpr int64_t kRetryIntervalNs = 100'000'000;
 
 }  // namespace
@@ -58,12 +59,18 @@ void SpaceReserve::BuildLocked() {
 bool SpaceReserve::Release() {
   MutexLock lock(mu_);
   scarce_.store(true, std::memory_order_release);
-  if (!held_) return false;
-  held_ = false;
-  auto file = env_.Open(path_, OpenMode::kReadWrite);
-  if (!file.ok()) return false;
-  LogWarn("the filesystem is full: giving up the reserve for the index, writers get ENOSPC");
-  return (*file)->Truncate(0).ok();
+  if (held_) {
+    LogWarn("the filesystem is full: giving up the reserve for the index, writers get ENOSPC");
+    auto file = env_.Open(path_, OpenMode::kReadWrite);
+    const Status freed = file.ok() ? (*file)->Truncate(0) : file.status();
+    held_ = !freed.ok();
+    if (freed.ok()) return true;
+    LogWarn("cannot give up the reserve: {}", freed.ToString());
+  }
+  // The caller may have found the filesystem full just before another one made room, or while the
+  // reserve was built in vain.
+  const auto space = env_.Space(dir_);
+  return space.ok() && space->available_bytes >= kEnoughRoom;
 }
 
 bool SpaceReserve::StillScarce() {

@@ -27,7 +27,7 @@ class SpaceReserve {
   // Builds the reserve if it is not there. Finding no room for it is not an error, only scarcity.
   // On filesystems that cannot preallocate there is none.
   void Build();
-  // Gives the reserve up. True when there was one.
+  // Gives the reserve up. Whether there is room now: what it held, or what another caller left.
   bool Release();
   // Whether only what frees space or needs none may go on. Every so often a call tries to build
   // the reserve anew; it costs one atomic load while there is enough.
