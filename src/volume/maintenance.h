@@ -75,8 +75,8 @@ class Maintenance {
   // One from the queue, and on.
   void RunReclaims();
   void RunReclaim(BranchId branch);
-  // When to come back, if at all.
   std::chrono::milliseconds NextTry(BranchId branch);
+  // When to come back, if at all.
   Result<std::optional<std::chrono::milliseconds>> Reclaim(BranchId branch);
   Status ReclaimBranch(BranchId branch);
   Status FlushLocked() CAIRN_REQUIRES(flush_mu_);

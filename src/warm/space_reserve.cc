@@ -31,7 +31,8 @@ void SpaceReserve::Build() {
 }
 
 void SpaceReserve::BuildLocked() {
-  if (held_) return;
+  // One that could not be given up is there still, and scarcity has to end.
+  if (held_ && !scarce_.load(std::memory_order_relaxed)) return;
   auto space = env_.Space(dir_);
   if (!space.ok()) return;
   const uint64_t size =

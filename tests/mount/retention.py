@@ -89,16 +89,22 @@ def what_a_rollback_kept_is_apart(bin_folder):
 def prunes_beside_each_other_do_not_fail(bin_folder):
     with Mount(bin_folder) as mount:
         folder = tools.make_volumes(mount, volumes=("disk",), size=8192)
-        for number in range(60):
-            tools.create(folder, f"s{number}")
         command = (mount.cairn_program, "snapshot", "prune", folder, "--keep-last", "1")
-        others = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   text=True) for _ in range(4)]
-        done = [(other.communicate(timeout=120), other.returncode) for other in others]
-        for (_, errors), code in done:
-            check(code == 0 and not errors, f"a prune beside others: {code}, {errors}")
-        check(any("gone already" in out for (out, _), _ in done), "they did not meet")
-        check_equal(tools.names(mount), ["s59"], "afterwards")
+        met = False
+        # On a busy machine one may be done before another begins.
+        for turn in range(10):
+            for number in range(60):
+                tools.create(folder, f"s{turn}-{number}")
+            others = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       text=True) for _ in range(4)]
+            done = [(other.communicate(timeout=120), other.returncode) for other in others]
+            for (_, errors), code in done:
+                check(code == 0 and not errors, f"a prune beside others: {code}, {errors}")
+            met = any("gone already" in out for (out, _), _ in done)
+            if met:
+                break
+        check(met, "they never met")
+        check_equal(tools.names(mount), [f"s{turn}-59"], "afterwards")
 
 
 if __name__ == "__main__":

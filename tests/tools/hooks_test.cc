@@ -80,6 +80,14 @@ TEST_P(HooksTest, EndsACommandWhoseTimeIsOver) {
   }));
 }
 
+// What a terminal stops must have a chance to end well.
+TEST_P(HooksTest, OneThatWasStoppedGetsItsSigterm) {
+  EXPECT_TRUE(Holds([] {
+    const HookResult result = RunHook("trap 'exit 7' TERM; kill -STOP $$; sleep 60", 300ms, {});
+    return result.timed_out && result.exit_code == 7;
+  }));
+}
+
 TEST_P(HooksTest, EndsACommandThatDoesNotListen) {
   EXPECT_TRUE(Holds([] {
     const HookResult result = RunHook("trap '' TERM; while :; do sleep 1; done", 50ms, {});

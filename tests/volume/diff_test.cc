@@ -57,7 +57,7 @@ class DiffTest : public testing::Test {
       if (op != Op::kRead || !path.ends_with(".ldb") || ++reads != nth) return;
       running = std::async(std::launch::async, beside);
       // Unless it waits for the diff itself, which loads the volume.
-      ended_ += running.wait_for(std::chrono::seconds(1)) == std::future_status::ready;
+      ended_ += running.wait_for(std::chrono::seconds(3)) == std::future_status::ready;
     });
     diff.emplace(Diff(from, "v"));
     machine_.env().SetHook(nullptr);

@@ -86,6 +86,12 @@ TEST_F(SpaceReserveTest, WhatCouldNotBeGivenUpIsStillThere) {
     env_.AddFault(fault);
     EXPECT_FALSE(reserve_.Release());
     EXPECT_EQ(Allocated(), 10 * kMebibyte);
+    EXPECT_TRUE(reserve_.scarce());
+    Fill(100 * kMebibyte);
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
+    EXPECT_FALSE(reserve_.scarce());
+    EXPECT_EQ(Allocated(), 10 * kMebibyte);
+    Fill(190 * kMebibyte);
   }
   EXPECT_TRUE(reserve_.Release());
   EXPECT_EQ(Allocated(), 0u);

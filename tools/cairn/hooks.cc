@@ -50,9 +50,13 @@ int Spawn(const std::string& command, const std::map<std::string, std::string>& 
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
   ::posix_spawnattr_setpgroup(&attributes, 0);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
+  // A group of its own is in the background of a terminal, which would stop it for writing or
+  // asking there: it writes all the same, and gets an error for asking.
+  sigset_t held;
+  ::sigemptyset(&held);
+  ::sigaddset(&held, SIGTTOU);
+  ::sigaddset(&held, SIGTTIN);
+  ::posix_spawnattr_setsigmask(&attributes, &held);
   // Our stdout holds one JSON document and nothing else.
   ::posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
   ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -135,6 +139,7 @@ HookResult RunHook(const std::string& command, std::chrono::milliseconds limit,
   if (!ended) {
     result.timed_out = true;
     child.SignalGroup(SIGTERM);
+    child.SignalGroup(SIGCONT);  // who was stopped gets it, too
     ended = child.AwaitEnd(kGrace);
     // What the shell left behind in its group has had its time, too.
     child.SignalGroup(SIGKILL);

@@ -32,7 +32,7 @@ HookResult RunHook(const std::string& command, std::chrono::milliseconds limit,
 
 // While it lives, the signals by which a person, a terminal or a service manager ends or stops
 // programs wait: between a hook that froze something and the one that thaws it nobody may be left
-// frozen. Hooks get them.
+// frozen. Hooks, in groups of their own, get those that are sent to them.
 class SignalsWait {
  public:
   SignalsWait();
