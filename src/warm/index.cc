@@ -61,6 +61,12 @@ Result<std::unique_ptr<Index>> Index::Open(Env& env, const std::string& dir,
   return index;
 }
 
+Status Index::Close() {
+  database_->db.reset();
+  CAIRN_RETURN_IF_ERROR(health());
+  return database_->env->write_failure().WithPrefix("index");
+}
+
 Status Index::health() const {
   MutexLock lock(health_mu_);
   return health_;

@@ -96,6 +96,11 @@ class Index {
                                              const IndexOptions& options);
   ~Index();
 
+  // Ends LevelDB's own work. An error when something failed since the opening, also what no Commit
+  // told of: then nobody knows what LevelDB's files hold after a power cut.
+  // REQUIRES: nothing else is used after.
+  Status Close();
+
   // REQUIRES: the batch's changes do not contradict a concurrent batch's; callers keep locks.
   Status Commit(const IndexBatch& batch);
   // The reason why Commit refuses, or OK.

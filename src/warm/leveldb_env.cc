@@ -110,9 +110,14 @@ bool LevelDbEnv::FreedSpaceAfter(const Status& status) {
 }
 
 void LevelDbEnv::OnWritingFailed(const std::string& path, const Status& failure) {
-  if (!IsLog(path)) return;
   MutexLock lock(mu_);
-  if (log_failure_.ok()) log_failure_ = failure;
+  if (write_failure_.ok()) write_failure_ = failure;
+  if (IsLog(path) && log_failure_.ok()) log_failure_ = failure;
+}
+
+Status LevelDbEnv::write_failure() const {
+  MutexLock lock(mu_);
+  return write_failure_;
 }
 
 // --- Files ---
@@ -229,6 +234,7 @@ leveldb::Status LevelDbEnv::RenameFile(const std::string& from, const std::strin
   if (IsCurrent(to)) {
     MutexLock lock(mu_);
     current_uncertain_ = !status.ok();
+    if (write_failure_.ok()) write_failure_ = status;
   }
   return Report(status);
 }
@@ -241,6 +247,7 @@ leveldb::Status LevelDbEnv::LockFile(const std::string& path, leveldb::FileLock*
     // A database is being opened: it reads its files anew and goes on from what they hold.
     MutexLock guard(mu_);
     log_failure_ = Status::Ok();
+    write_failure_ = Status::Ok();
     current_uncertain_ = false;
   }
   *lock = new HeldLock(std::move(*held));

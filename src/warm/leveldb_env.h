@@ -56,6 +56,10 @@ class LevelDbEnv final : public leveldb::Env {
   // read last.
   Status FromLevelDb(const leveldb::Status& status, std::string_view what) const;
 
+  // The first write, sync or rename to CURRENT that failed since a database was last opened: what
+  // its files hold now may be other than what they hold after a power cut.
+  Status write_failure() const;
+
   // leveldb::Env. Failures other than "absent" and "exists" are remembered for FromLevelDb.
   leveldb::Status NewSequentialFile(const std::string& path,
                                     leveldb::SequentialFile** result) override;
@@ -115,6 +119,7 @@ class LevelDbEnv final : public leveldb::Env {
   CondVar work_arrived_;
   std::deque<Status> failures_ CAIRN_GUARDED_BY(mu_);  // newest last, contexts distinct
   Status log_failure_ CAIRN_GUARDED_BY(mu_);           // of a log since the last LockFile
+  Status write_failure_ CAIRN_GUARDED_BY(mu_);         // of any file since then
   // A rename of CURRENT failed, and nobody knows which MANIFEST it names after a power cut.
   bool current_uncertain_ CAIRN_GUARDED_BY(mu_) = false;
   std::deque<Work> scheduled_ CAIRN_GUARDED_BY(mu_);

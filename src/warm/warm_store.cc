@@ -245,10 +245,10 @@ Status WarmStore::SetFeature(uint64_t Superblock::*features, uint64_t feature) {
 }
 
 Status WarmStore::Close(bool all_durable) {
-  const Status health = index_->health();
+  const Status closed = index_->Close();
   index_.reset();
   extents_.reset();
-  if (!health.ok()) return health;
+  if (!closed.ok()) return closed;
   if (!all_durable) return Status::Ok();
   return WriteCleanMark(env_, dir_ + "/index", dir_ + "/clean");
 }

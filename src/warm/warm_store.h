@@ -54,7 +54,8 @@ class WarmStore {
   ~WarmStore();
 
   // Closes the index and, if the caller made everything durable, leaves the mark of a clean close;
-  // without it the next opening looks as closely as after a crash. REQUIRES: nothing else is used
+  // without it the next opening looks as closely as after a crash. An error, and no mark, when a
+  // write of the index failed, also in the background. REQUIRES: nothing else is used
   // after.
   Status Close(bool all_durable = true);
 

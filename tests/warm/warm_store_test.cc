@@ -3,7 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
+#include <future>
+#include <numeric>
 #include <random>
+#include <thread>
+#include <vector>
 
 #include "src/env/memory_env.h"
 #include "tests/env/env_test_util.h"
@@ -175,6 +181,45 @@ TEST(WarmStore, AnIndexThatFailedIsNotClosedCleanly) {
   ASSERT_TRUE(store.ok()) << store.status().ToString();
   EXPECT_FALSE((*store)->was_clean());
   EXPECT_EQ((*store)->crash_count(), crashes + 1);
+}
+
+// LevelDB's own thread meets the error, after the last commit, and tells nobody.
+TEST(WarmStore, AfterAFailedWriteInTheBackgroundItIsNotClosedCleanly) {
+  for (const std::string target : {"/index/MANIFEST-", ".ldb"}) {
+    MemoryEnv env;
+    auto store = OpenStore(env, true);
+    ASSERT_TRUE(store.ok());
+    std::promise<void> committed;
+    const std::shared_future<void> go_on = committed.get_future();
+    std::atomic<bool> has_work{false};
+    std::atomic<bool> reached{false};
+    env.SetHook([&](Op op, const std::string& path) {
+      if (op == Op::kOpen && path.ends_with(".log")) has_work = true;
+      if (op != Op::kSync || path.find(target) == std::string::npos) return;
+      reached = true;
+      go_on.wait();
+    });
+    Fault fault;
+    fault.ops = Op::kSync;
+    fault.path_contains = target;
+    env.AddFault(fault);
+    for (uint64_t n = 0; !has_work; ++n) {
+      IndexBatch batch;
+      batch.PutXattr(InodeId(n), "user.x", std::string(20'000, 'x'));
+      ASSERT_TRUE((*store)->index().Commit(batch).ok());
+    }
+    // Had it not got there yet, the closing would keep it from going there.
+    while (!reached) std::this_thread::yield();
+    committed.set_value();
+    EXPECT_EQ(CodeOf((*store)->Close()), Code::kIo);
+    EXPECT_FALSE(env.Exists(kDir + "/clean"));
+    store->reset();
+    env.SetHook(nullptr);
+    env.PowerCut(1);
+    store = OpenStore(env, false);
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    EXPECT_TRUE((*store)->index().GetXattr(InodeId(0), "user.x").ok());
+  }
 }
 
 TEST(WarmStore, AStoreWithoutItsRootIsCorrupt) {
