@@ -1,4 +1,6 @@
 // RepairLogTails of log_check.h, and as much of LevelDB's MANIFEST as it needs.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
@@ -47,6 +49,8 @@ class ManifestState {
   // LevelDB opens no database without these.
   bool complete() const { return log_number_ && has_next_file_ && has_last_sequence_; }
   // REQUIRES: complete().
+  // The oldest log with records that no table has; 0 in a database that was only just made.
+  uint64_t log_number() const { return *log_number_; }
   bool Replays(uint64_t log) const { return log >= *log_number_ || log == previous_log_; }
   // Whether any edit made the table part of the database, also when a later one took it out again.
   bool Knows(uint64_t table) const { return tables_.contains(table); }
@@ -192,6 +196,15 @@ Result<std::vector<CheckedLog>> CheckReplayedLogs(Env& env, const std::string& d
     if (number && manifest.Replays(*number)) replayed.emplace_back(*number, db_dir + "/" + name);
   }
   std::sort(replayed.begin(), replayed.end());
+  // Its name was durable before the MANIFEST spoke of it: with the table that the older log became,
+  // or with the MANIFEST's own name.
+  const bool found = std::any_of(replayed.begin(), replayed.end(), [&](const auto& log) {
+    return log.first == manifest.log_number();
+  });
+  if (manifest.log_number() != 0 && !found) {
+    return Status(Code::kCorrupt, fmt::format("{}/{:06}.log: missing, but the MANIFEST names it",
+                                              db_dir, manifest.log_number()));
+  }
   std::vector<CheckedLog> logs;
   for (auto& [number, path] : replayed) {
     CAIRN_ASSIGN_OR_RETURN(const LogCheck check, CheckLog(env, path));

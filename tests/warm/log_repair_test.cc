@@ -95,6 +95,13 @@ TEST_F(RepairLogTailsTest, DamageNamesFileAndOffset) {
   ExpectDamage("/db/000005.log: " + offset);
 }
 
+TEST_F(RepairLogTailsTest, AMissingLogIsDamageAndNotALogWithoutRecords) {
+  ASSERT_TRUE(env_.Remove("/db/000005.log").ok());
+  ExpectDamage("/db/000005.log: missing");
+  ASSERT_TRUE(env_.Remove("/db/000007.log").ok());
+  ExpectDamage("/db/000005.log: missing");
+}
+
 TEST_F(RepairLogTailsTest, LogsThatAreNotReplayedDoNotMatter) {
   Write("000004.log", Flipped(log_.bytes(), 8));
   Write("000003.log", "garbage");
