@@ -210,6 +210,9 @@ Result<std::shared_ptr<ExtentFile>> ExtentStore::Open(const ExtentId& id, Mode m
 void ExtentStore::Keep(const ExtentId& id, std::shared_ptr<ExtentFile> file) {
   std::shared_ptr<ExtentFile> oldest;  // Closed when the lock is released.
   MutexLock lock(mu_);
+  // Removed meanwhile, it would keep its space until it is its turn to go.
+  const auto known = open_.find(id);
+  if (known == open_.end() || known->second.lock() != file) return;
   if (!kept_.try_emplace(id, std::move(file)).second) return;
   kept_order_.push_back(id);
   while (kept_order_.size() > most_kept_) {

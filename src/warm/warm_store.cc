@@ -158,7 +158,8 @@ Status WarmStore::LayOut() {
 
 Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
   const std::string index_dir = dir_ + "/index";
-  if (!env_.Exists(index_dir + "/CURRENT")) {
+  if (auto current = env_.Info(index_dir + "/CURRENT"); !current.ok()) {
+    if (current.status().code() != Code::kNotFound) return std::move(current).status();
     return Status(Code::kCorrupt, index_dir + "/CURRENT is missing");
   }
   CAIRN_ASSIGN_OR_RETURN(was_clean_, CheckAndRemoveCleanMark(env_, index_dir, dir_ + "/clean"));
@@ -177,7 +178,8 @@ Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
   if (options.takes_over) {
     reserve_->Adopt();
   } else if (auto old = env_.Open(dir_ + "/reserve", OpenMode::kReadWrite); old.ok()) {
-    CAIRN_RETURN_IF_ERROR((*old)->Truncate(0));
+    const Status given_up = (*old)->Truncate(0);
+    if (!given_up.ok()) LogWarn("cannot give up the old reserve: {}", given_up.ToString());
   }
   IndexOptions index_options;
   index_options.cache_bytes = options.index_cache_bytes;

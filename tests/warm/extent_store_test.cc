@@ -97,6 +97,21 @@ TEST_F(ExtentStoreTest, WritebackStartsOnceForEachChunkThatWasWrittenAndNotSynce
   EXPECT_EQ(started(), 0u);
 }
 
+TEST_F(ExtentStoreTest, AFileThatWasRemovedMeanwhileIsNotKept) {
+  auto file = MustOpenExtent(kId);
+  ASSERT_TRUE(store_->Remove(kId).ok());
+  const std::weak_ptr<ExtentFile> held = file;
+  store_->Keep(kId, std::move(file));
+  EXPECT_TRUE(held.expired());
+  // Nor in the place of a new one of that name.
+  auto removed = MustOpenExtent(kId);
+  ASSERT_TRUE(store_->Remove(kId).ok());
+  const std::weak_ptr<ExtentFile> another = MustOpenExtent(kId);
+  store_->Keep(kId, std::move(removed));
+  EXPECT_TRUE(another.expired());
+  EXPECT_EQ(store_->open_files(), 0u);
+}
+
 TEST_F(ExtentStoreTest, WithoutADeviceNoWritebackStarts) {
   env_.SetFilesHaveDevice(false);
   auto file = MustOpenExtent(kId);

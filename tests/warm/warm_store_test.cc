@@ -113,6 +113,30 @@ TEST(WarmStore, DataWithoutASuperblockIsCorruptAndUntouched) {
   }
 }
 
+TEST(WarmStore, ACurrentThatCannotBeLookedAtIsNotMissing) {
+  MemoryEnv env;
+  ExpectUsable(env);
+  Fault fault;
+  fault.ops = Op::kQuery;
+  fault.path_contains = "/index/CURRENT";
+  env.AddFault(fault);
+  EXPECT_EQ(CodeOf(OpenStore(env, false)), Code::kIo);
+  EXPECT_TRUE(OpenStore(env, false).ok());
+}
+
+TEST(WarmStore, AReserveThatCannotBeGivenUpIsNoObstacle) {
+  MemoryEnv env;
+  ExpectUsable(env);
+  Fault fault;
+  fault.ops = Op::kTruncate;
+  fault.forever = true;
+  fault.path_contains = "/reserve";
+  env.AddFault(fault);
+  const auto store = OpenStore(env, false);
+  EXPECT_TRUE(store.ok()) << store.status().ToString();
+  EXPECT_GE(env.fired_fault_count(), 1u);
+}
+
 TEST(WarmStore, ADamagedSuperblockIsCorruptAndNotLaidOutAnew) {
   MemoryEnv env;
   ExpectUsable(env);
