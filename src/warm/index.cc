@@ -20,6 +20,18 @@ constexpr int kBloomBitsPerKey = 10;
 
 std::string_view ToView(const leveldb::Slice& bytes) { return {bytes.data(), bytes.size()}; }
 
+// An exception (no memory) that passes through LevelDB leaves its mutex or its queue of writers so
+// that the next call waits for ever. Here it ends the process, and the next server goes on from
+// the journal.
+leveldb::Status WriteOrDie(leveldb::DB& db, const leveldb::WriteOptions& options,
+                           leveldb::WriteBatch& changes) noexcept {
+  return db.Write(options, &changes);
+}
+leveldb::Status GetOrDie(leveldb::DB& db, const leveldb::ReadOptions& options,
+                         const std::string& key, std::string& value) noexcept {
+  return db.Get(options, key, &value);
+}
+
 }  // namespace
 
 // Members in the order that LevelDB needs them destroyed: the database first, what it uses last.
@@ -85,7 +97,7 @@ Status Index::Commit(const IndexBatch& batch) {
   }
   leveldb::WriteOptions options;
   options.sync = true;
-  const leveldb::Status written = database_->db->Write(options, &changes);
+  const leveldb::Status written = WriteOrDie(*database_->db, options, changes);
   if (written.ok()) return Status::Ok();
   Status status = database_->env->FromLevelDb(written, "index: write");
   MutexLock lock(health_mu_);
@@ -113,7 +125,7 @@ Result<std::string> Index::Get(const std::string& key, std::string_view what) {
   leveldb::ReadOptions options;
   options.verify_checksums = true;
   std::string value;
-  const leveldb::Status found = database_->db->Get(options, key, &value);
+  const leveldb::Status found = GetOrDie(*database_->db, options, key, value);
   if (found.ok()) return value;
   if (found.IsNotFound()) return Status(Code::kNotFound, std::string(what));
   return database_->env->FromLevelDb(found, "index: " + std::string(what));

@@ -4,6 +4,8 @@
 #include <cstdarg>
 #include <cstdio>
 #include <memory>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "src/base/blocking.h"
@@ -249,6 +251,12 @@ leveldb::Status LevelDbEnv::LockFile(const std::string& path, leveldb::FileLock*
     log_failure_ = Status::Ok();
     write_failure_ = Status::Ok();
     current_uncertain_ = false;
+    // Here, since Schedule cannot tell of a failure.
+    try {
+      if (!worker_.joinable()) worker_ = std::thread([this] { RunScheduled(); });
+    } catch (const std::system_error& error) {
+      return leveldb::Status::IOError(path, std::string("no thread: ") + error.what());
+    }
   }
   *lock = new HeldLock(std::move(*held));
   return leveldb::Status::OK();

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <new>
 #include <set>
 #include <tuple>
 #include <vector>
@@ -421,6 +422,20 @@ TEST(IndexCrash, CommitsAreWholeAndIdsNeverRepeatOverCutsAtEverySync) {
     }
   }
   EXPECT_GT(syncs, 10u);
+}
+
+using IndexDeathTest = IndexTest;
+
+TEST_F(IndexDeathTest, AnExceptionWithinLevelDbEndsTheProcess) {
+  IndexBatch batch;
+  batch.PutCounter("x", 1);
+  const auto commit = [&] {
+    env_.SetHook([](Op op, const std::string&) {
+      if (op == Op::kWrite) throw std::bad_alloc();
+    });
+    (void)index_->Commit(batch);
+  };
+  EXPECT_DEATH(commit(), "");
 }
 
 }  // namespace
