@@ -75,8 +75,9 @@ class File {
   virtual Result<uint64_t> SeekData(uint64_t offset) = 0;
   virtual Result<uint64_t> SeekHole(uint64_t offset) = 0;
   // How many bytes of [offset, offset+length), which lies within the file, have their blocks,
-  // written or reserved, so that to write them takes no space. What is
-  // reserved may be a hole for SeekHole. Where the filesystem does not tell, it does not count.
+  // written or reserved, so that to write them takes no space (but on filesystems that copy what is
+  // written over). What is reserved may be a hole for SeekHole. Where the filesystem does not tell,
+  // it does not count.
   virtual Result<uint64_t> AllocatedIn(uint64_t offset, uint64_t length) = 0;
 };
 

@@ -20,6 +20,13 @@ constexpr HandleId kStaleMark{~uint64_t{2}};
 // Slots that only marks of poison may take.
 constexpr size_t kKeptForPoison = 64;
 
+template <typename Marks>
+std::vector<InodeId> InodesOf(const Marks& marks) {
+  std::vector<InodeId> inodes;
+  for (const auto& [inode, mark] : marks) inodes.push_back(inode);
+  return inodes;
+}
+
 }  // namespace
 
 struct MountTable::Header {
@@ -204,9 +211,7 @@ void MountTable::ClearTimes(InodeId inode) {
 
 std::vector<InodeId> MountTable::InodesWithTimes() {
   MutexLock lock(mu_);
-  std::vector<InodeId> inodes;
-  for (const auto& [inode, slot] : times_) inodes.push_back(inode);
-  return inodes;
+  return InodesOf(times_);
 }
 
 void MountTable::MarkStalePages(InodeId inode) {
@@ -226,9 +231,7 @@ void MountTable::ClearStalePages(InodeId inode) noexcept {
 
 std::vector<InodeId> MountTable::InodesWithStalePages() {
   MutexLock lock(mu_);
-  std::vector<InodeId> inodes;
-  for (const auto& [inode, mark] : stale_) inodes.push_back(inode);
-  return inodes;
+  return InodesOf(stale_);
 }
 
 }  // namespace cairn

@@ -172,19 +172,15 @@ def a_hole_that_fails_midway(bin_folder):
 
 def an_open_after_direct_writes_drops_pages(bin_folder):
     with a_cached_volume(bin_folder) as (_, path, fd):
-        def open_and_count():
+        def with_another_open(work):
             opened = os.open(path, os.O_RDONLY)
             try:
-                return resident(fd)
+                return work(opened)
             finally:
                 os.close(opened)
 
-        def read_anew():
-            opened = os.open(path, os.O_RDONLY)
-            try:
-                return read_all(opened)
-            finally:
-                os.close(opened)
+        def open_and_count():
+            return with_another_open(lambda _: resident(fd))
 
         check_equal(open_and_count(), SIZE // PAGE, "pages kept by an open")
         direct = os.open(path, os.O_RDWR | os.O_DIRECT)
@@ -200,7 +196,8 @@ def an_open_after_direct_writes_drops_pages(bin_folder):
                 check_equal(open_and_count(), 0, "pages kept by the next open")
                 read_all(fd)
                 check_equal(open_and_count(), 0, "pages kept by one while nobody has read since")
-                check(read_anew() == bytes(PAGE) + NEW[PAGE:], "the direct write does not show")
+                check(with_another_open(read_all) == bytes(PAGE) + NEW[PAGE:],
+                      "the direct write does not show")
                 check_equal(open_and_count(), SIZE // PAGE, "pages kept by the one after")
         finally:
             os.close(direct)
