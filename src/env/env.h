@@ -31,7 +31,8 @@ struct FileInfo {
 struct SpaceInfo {
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;
-  uint64_t available_bytes = 0;  // to this process
+  uint64_t available_bytes = 0;  // to others than root
+  uint64_t usable_bytes = 0;     // to this process
   uint64_t files_total = 0;
   uint64_t files_free = 0;
 };

@@ -160,6 +160,7 @@ Result<SpaceInfo> MemoryEnv::Space(const std::string& path) {
   return SpaceInfo{.total_bytes = capacity_pages_ * kMemoryPageSize,
                    .free_bytes = free_bytes,
                    .available_bytes = free_bytes,
+                   .usable_bytes = free_bytes,
                    .files_total = kFilesTotal,
                    .files_free = kFilesTotal};
 }

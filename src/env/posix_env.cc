@@ -398,9 +398,11 @@ class PosixEnv final : public Env {
     if (Retry([&] { return ::statvfs(path.c_str(), &vfs); }) != 0) {
       return Failed(errno, path, "statvfs");
     }
+    const uint64_t usable = ::geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail;
     return SpaceInfo{.total_bytes = uint64_t{vfs.f_blocks} * vfs.f_frsize,
                      .free_bytes = uint64_t{vfs.f_bfree} * vfs.f_frsize,
                      .available_bytes = uint64_t{vfs.f_bavail} * vfs.f_frsize,
+                     .usable_bytes = usable * vfs.f_frsize,
                      .files_total = vfs.f_files,
                      .files_free = vfs.f_ffree};
   }

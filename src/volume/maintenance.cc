@@ -139,7 +139,7 @@ void Maintenance::StartWriteback() {
 }
 
 void Maintenance::Tick() {
-  (void)context_.store->reserve().scarce();
+  const bool scarce = context_.store->reserve().scarce();
   bool due = context_.journal->FillPercent() >= kFlushAtFillPercent;
   {
     MutexLock lock(flush_mu_);
@@ -149,7 +149,10 @@ void Maintenance::Tick() {
     StartWriteback();
     // A failure was logged when it poisoned its volume.
     (void)FlushIndex();
-    for (const auto& volume : table_.All()) (void)volume->SyncTimes();
+    // Overwrites go on; they must not use up what removals need.
+    if (!scarce) {
+      for (const auto& volume : table_.All()) (void)volume->SyncTimes();
+    }
     table_.UnloadIdle();
   }
   ScheduleTick();

@@ -136,7 +136,7 @@ Status DiskVolume::CheckRoomFor(uint64_t offset, uint64_t end) {
     // The reserve is a file and not among it.
     CAIRN_ASSIGN_OR_RETURN(const SpaceInfo space, context_.store->Space());
     if (space.total_bytes == 0) return Status::Ok();  // it does not say, as a tmpfs without a limit
-    room = ::geteuid() == 0 ? space.free_bytes : space.available_bytes;
+    room = space.usable_bytes;
   }
   uint64_t missing = 0;
   for (uint64_t at = offset / kBlockSize * kBlockSize; at < end;) {

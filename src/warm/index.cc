@@ -36,6 +36,13 @@ leveldb::Status GetOrDie(leveldb::DB& db, const leveldb::ReadOptions& options,
 
 // Members in the order that LevelDB needs them destroyed: the database first, what it uses last.
 struct Index::Database {
+  ~Database() { Delete(); }
+  // May wait for what LevelDB is doing, but not for space.
+  void Delete() {
+    if (env != nullptr) env->StopWaiting();
+    db.reset();
+  }
+
   std::unique_ptr<LevelDbEnv> env;
   std::unique_ptr<leveldb::Cache> cache;
   std::unique_ptr<const leveldb::FilterPolicy> filter;
@@ -49,7 +56,7 @@ Result<std::unique_ptr<Index>> Index::Open(Env& env, const std::string& dir,
                                            const IndexOptions& options) {
   std::unique_ptr<Index> index(new Index);
   Database& database = *index->database_;
-  database.env = std::make_unique<LevelDbEnv>(env, options.on_no_space);
+  database.env = std::make_unique<LevelDbEnv>(env, options.on_no_space, options.room_to_compact);
   database.cache.reset(leveldb::NewLRUCache(options.cache_bytes));
   database.filter.reset(leveldb::NewBloomFilterPolicy(kBloomBitsPerKey));
 
@@ -74,7 +81,7 @@ Result<std::unique_ptr<Index>> Index::Open(Env& env, const std::string& dir,
 }
 
 Status Index::Close() {
-  database_->db.reset();
+  database_->Delete();
   CAIRN_RETURN_IF_ERROR(health());
   return database_->env->write_failure().WithPrefix("index");
 }
@@ -97,7 +104,9 @@ Status Index::Commit(const IndexBatch& batch) {
   }
   leveldb::WriteOptions options;
   options.sync = true;
+  database_->env->ChangeBegins();
   const leveldb::Status written = WriteOrDie(*database_->db, options, changes);
+  database_->env->ChangeEnds();
   if (written.ok()) return Status::Ok();
   Status status = database_->env->FromLevelDb(written, "index: write");
   MutexLock lock(health_mu_);

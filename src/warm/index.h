@@ -85,8 +85,10 @@ struct IndexOptions {
   bool create = false;
   uint64_t cache_bytes = 32ull << 20;
   uint64_t write_buffer_bytes = 4ull << 20;
-  // Called when a write of LevelDB finds the filesystem full; true: space was made, try again.
+  // Called when a write of LevelDB finds the filesystem full; see LevelDbEnv::OnNoSpace.
   std::function<bool()> on_no_space;
+  // Whether a compaction may write now; see LevelDbEnv::RoomToCompact.
+  std::function<bool()> room_to_compact;
 };
 
 class Index {

@@ -60,8 +60,10 @@ Code CodeOf(const leveldb::Status& status) {
 
 bool OnLevelDbWorker() { return on_worker; }
 
-LevelDbEnv::LevelDbEnv(cairn::Env& env, OnNoSpace on_no_space)
-    : env_(env), on_no_space_(std::move(on_no_space)) {}
+LevelDbEnv::LevelDbEnv(cairn::Env& env, OnNoSpace on_no_space, RoomToCompact room_to_compact)
+    : env_(env),
+      on_no_space_(std::move(on_no_space)),
+      room_to_compact_(std::move(room_to_compact)) {}
 
 LevelDbEnv::~LevelDbEnv() {
   std::thread worker;
@@ -107,12 +109,57 @@ Status LevelDbEnv::FromLevelDb(const leveldb::Status& status, std::string_view w
   return Status(CodeOf(status), std::string(what) + ": " + text);
 }
 
-bool LevelDbEnv::FreedSpaceAfter(const Status& status) {
-  return status.code() == Code::kNoSpace && on_no_space_ && on_no_space_();
+bool LevelDbEnv::HasRoomFor(const std::string& path) {
+  // The MANIFEST is small, and names what was compacted: then space becomes free.
+  return !on_worker || !room_to_compact_ || !IsTable(path) || room_to_compact_();
+}
+
+bool LevelDbEnv::WaitForSpace(std::chrono::steady_clock::time_point begin) {
+  if (!on_worker || !room_to_compact_) return false;
+  MutexLock lock(mu_);
+  if (!may_wait_) return false;
+  // A compaction that waits keeps the next one from making room for changes.
+  const bool holds_back = changes_ > 0 && writings_ == 0;
+  const auto since = std::max(begin, last_progress_);
+  if (holds_back && std::chrono::steady_clock::now() - since > kMostHeldBack) return false;
+  no_more_waiting_.WaitFor(mu_, kSpaceInterval);
+  return true;
+}
+
+void LevelDbEnv::ChangeBegins() {
+  MutexLock lock(mu_);
+  if (changes_++ == 0) last_progress_ = std::chrono::steady_clock::now();
+}
+
+void LevelDbEnv::ChangeEnds() {
+  MutexLock lock(mu_);
+  --changes_;
+  last_progress_ = std::chrono::steady_clock::now();
+}
+
+void LevelDbEnv::WritingBegins() {
+  if (on_worker) return;
+  MutexLock lock(mu_);
+  ++writings_;
+}
+
+void LevelDbEnv::WritingEnds() {
+  if (on_worker) return;
+  MutexLock lock(mu_);
+  --writings_;
+  last_progress_ = std::chrono::steady_clock::now();
+}
+
+void LevelDbEnv::StopWaiting() {
+  MutexLock lock(mu_);
+  may_wait_ = false;
+  no_more_waiting_.NotifyAll();
 }
 
 void LevelDbEnv::OnWritingFailed(const std::string& path, const Status& failure) {
   MutexLock lock(mu_);
+  // What a compaction did not get to write is nowhere referred to, and was tried until the end.
+  if (!may_wait_ && IsTable(path) && failure.code() == Code::kNoSpace) return;
   if (write_failure_.ok()) write_failure_ = failure;
   if (IsLog(path) && log_failure_.ok()) log_failure_ = failure;
 }
@@ -170,7 +217,7 @@ leveldb::Status LevelDbEnv::OpenForWriting(const std::string& path, bool keep_co
   }
   std::unique_ptr<File> file;
   FileInfo info;
-  Status status = WithReserve([&]() -> Status {
+  Status status = WithReserve(path, [&]() -> Status {
     CAIRN_ASSIGN_OR_RETURN(file, env_.Open(path, OpenMode::kCreate));
     CAIRN_ASSIGN_OR_RETURN(info, file->Info());
     if (keep_contents || info.size == 0) return Status::Ok();
@@ -211,7 +258,7 @@ leveldb::Status LevelDbEnv::RemoveFile(const std::string& path) {
 }
 
 leveldb::Status LevelDbEnv::CreateDir(const std::string& directory) {
-  Status status = WithReserve([&] { return env_.CreateDir(directory); });
+  Status status = WithReserve(directory, [&] { return env_.CreateDir(directory); });
   if (status.ok()) status = env_.SyncDir(ParentDirectory(directory));
   return Report(status);
 }
@@ -229,9 +276,9 @@ leveldb::Status LevelDbEnv::GetFileSize(const std::string& path, uint64_t* size)
 }
 
 leveldb::Status LevelDbEnv::RenameFile(const std::string& from, const std::string& to) {
-  Status status = WithReserve([&] { return env_.Rename(from, to); });
+  Status status = WithReserve(to, [&] { return env_.Rename(from, to); });
   if (status.ok()) {
-    status = WithReserve([&] { return env_.SyncDir(ParentDirectory(to)); });
+    status = WithReserve(to, [&] { return env_.SyncDir(ParentDirectory(to)); });
   }
   if (IsCurrent(to)) {
     MutexLock lock(mu_);
@@ -251,6 +298,7 @@ leveldb::Status LevelDbEnv::LockFile(const std::string& path, leveldb::FileLock*
     log_failure_ = Status::Ok();
     write_failure_ = Status::Ok();
     current_uncertain_ = false;
+    may_wait_ = true;
     // Here, since Schedule cannot tell of a failure.
     try {
       if (!worker_.joinable()) worker_ = std::thread([this] { RunScheduled(); });

@@ -6,6 +6,8 @@
 // - After a write or sync that failed, the file takes no more, and when it was a log, no new log is
 //   begun until the database is opened again. LevelDB would go on at a wrong offset.
 // - When space runs out, OnNoSpace may free a reserve; the operation is then repeated.
+// - A compaction whose write finds no space waits for some. Were it to fail, LevelDB would take no
+//   more changes until it is opened again, also none that free space.
 // - Damage to a table names the table: what is read from it is checked here, because LevelDB's
 //   messages often name no file, and may reach the user on another thread. A table that is gone
 //   is damage too, not "not found", which LevelDB would take for the absence of the key.
@@ -20,6 +22,7 @@
 #include <leveldb/env.h>
 #include <leveldb/status.h>
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -41,11 +44,17 @@ bool OnLevelDbWorker();
 class LevelDbEnv final : public leveldb::Env {
  public:
   // Called without locks, on any thread, when a write, sync, file creation or rename of LevelDB got
-  // kNoSpace. True: there is space now, do it once more. Must not call LevelDB. May be empty.
+  // kNoSpace, to make space. It is repeated once more than this returns true: whoever takes what
+  // was made meanwhile, all is tried. Must not call LevelDB. May be empty.
   using OnNoSpace = std::function<bool()>;
 
+  // Asked on LevelDB's own thread before it writes a table; false: not yet. Must not call LevelDB.
+  // Empty: what LevelDB does there waits for nothing.
+  using RoomToCompact = std::function<bool()>;
+
   // Borrows `env`.
-  explicit LevelDbEnv(cairn::Env& env, OnNoSpace on_no_space = nullptr);
+  explicit LevelDbEnv(cairn::Env& env, OnNoSpace on_no_space = nullptr,
+                      RoomToCompact room_to_compact = nullptr);
   // REQUIRES: all databases that use this are deleted.
   ~LevelDbEnv() override;
 
@@ -55,6 +64,14 @@ class LevelDbEnv final : public leveldb::Env {
   // rest kIo. A Corruption that names no file gets the name of the file that the calling thread
   // read last.
   Status FromLevelDb(const leveldb::Status& status, std::string_view what) const;
+
+  // Around each change of a database. When one does not come to its end because LevelDB's own work
+  // waits for space, that work fails after kMostHeldBack, and so does the change.
+  void ChangeBegins();
+  void ChangeEnds();
+  // LevelDB's own work waits for space no more. To be called before a database is deleted, which
+  // waits for that work; until the next one is opened.
+  void StopWaiting();
 
   // The first write, sync or rename to CURRENT that failed since a database was last opened: what
   // its files hold now may be other than what they hold after a power cut.
@@ -90,15 +107,28 @@ class LevelDbEnv final : public leveldb::Env {
   cairn::Env& env() { return env_; }
   // `status` for LevelDB; remembers a failure.
   leveldb::Status Report(const Status& status);
-  // Asks OnNoSpace if `status` is kNoSpace. True: repeat the operation.
-  bool FreedSpaceAfter(const Status& status);
+  // Around the writing of a file: a change that is at that is not held back, however slow the disk
+  // is. Does nothing on LevelDB's own thread.
+  void WritingBegins();
+  void WritingEnds();
   // The file takes no more writes because of `failure`.
   void OnWritingFailed(const std::string& path, const Status& failure);
-  // Runs `operation`, and once more when it fails for space and space was made.
+  // Runs `operation` on the file `path` until it fails for something else than space, or none can
+  // be made; on LevelDB's own thread until there is space, and not before it may write a table.
   template <typename Operation>
-  Status WithReserve(const Operation& operation) {
-    Status status = operation();
-    return FreedSpaceAfter(status) ? operation() : std::move(status);
+  Status WithReserve(const std::string& path, const Operation& operation) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (;;) {
+      while (!HasRoomFor(path)) {
+        if (!WaitForSpace(begin)) return Status(Code::kNoSpace, path + ": no room to compact");
+      }
+      Status status = operation();
+      for (bool again = on_no_space_ != nullptr; again && status.code() == Code::kNoSpace;) {
+        again = on_no_space_();
+        status = operation();
+      }
+      if (status.code() != Code::kNoSpace || !WaitForSpace(begin)) return status;
+    }
   }
 
  private:
@@ -106,13 +136,20 @@ class LevelDbEnv final : public leveldb::Env {
 
   // More than LevelDB has open errors at a time.
   static constexpr size_t kRememberedFailures = 16;
+  static constexpr std::chrono::milliseconds kSpaceInterval{100};  // from look to look
+  static constexpr std::chrono::seconds kMostHeldBack{5};
 
   leveldb::Status OpenForWriting(const std::string& path, bool keep_contents,
                                  leveldb::WritableFile** result);
   void RunScheduled();
+  // Whether this thread may write to the file; see RoomToCompact.
+  bool HasRoomFor(const std::string& path);
+  // Since `begin`. False when there is nothing to wait for, or no more time.
+  bool WaitForSpace(std::chrono::steady_clock::time_point begin);
 
   cairn::Env& env_;
   const OnNoSpace on_no_space_;
+  const RoomToCompact room_to_compact_;
 
   // Leaf lock: nothing is called while it is held.
   mutable Mutex mu_;
@@ -124,6 +161,13 @@ class LevelDbEnv final : public leveldb::Env {
   bool current_uncertain_ CAIRN_GUARDED_BY(mu_) = false;
   std::deque<Work> scheduled_ CAIRN_GUARDED_BY(mu_);
   bool stopping_ CAIRN_GUARDED_BY(mu_) = false;
+  CondVar no_more_waiting_;
+  bool may_wait_ CAIRN_GUARDED_BY(mu_) = true;
+  // That have begun and not ended.
+  int changes_ CAIRN_GUARDED_BY(mu_) = 0;
+  int writings_ CAIRN_GUARDED_BY(mu_) = 0;
+  // When one of them last ended, or a change began while there was none.
+  std::chrono::steady_clock::time_point last_progress_ CAIRN_GUARDED_BY(mu_);
   std::thread worker_ CAIRN_GUARDED_BY(mu_);                // runs RunScheduled once needed
   std::vector<std::thread> started_ CAIRN_GUARDED_BY(mu_);  // by StartThread
 };

@@ -95,7 +95,9 @@ leveldb::Status LevelDbWritableFile::Append(const leveldb::Slice& data) {
 
 leveldb::Status LevelDbWritableFile::Flush() {
   if (!failure_.ok()) return owner_.Report(failure_);
+  owner_.WritingBegins();
   Status status = WriteOut();
+  owner_.WritingEnds();
   return status.ok() ? leveldb::Status::OK() : Fail(std::move(status));
 }
 
@@ -107,12 +109,14 @@ leveldb::Status LevelDbWritableFile::Close() {
 
 leveldb::Status LevelDbWritableFile::Sync() {
   if (!failure_.ok()) return owner_.Report(failure_);
+  owner_.WritingBegins();
   Status status = WriteOut();
   if (status.ok()) status = SyncContents();
   if (status.ok() && !name_is_durable_) {
     const std::string directory = ParentDirectory(file_->path());
-    status = owner_.WithReserve([&] { return owner_.env().SyncDir(directory); });
+    status = owner_.WithReserve(directory, [&] { return owner_.env().SyncDir(directory); });
   }
+  owner_.WritingEnds();
   if (!status.ok()) return Fail(std::move(status));
   name_is_durable_ = true;
   pending_offset_ += pending_.size();
@@ -126,7 +130,7 @@ Status LevelDbWritableFile::WriteOut() {
   if (written_ == pending_.size()) return Status::Ok();
   CAIRN_CHECK(file_ != nullptr);
   // Written at its own offset, so that a repetition overwrites what a failed attempt left.
-  CAIRN_RETURN_IF_ERROR(owner_.WithReserve([&] {
+  CAIRN_RETURN_IF_ERROR(owner_.WithReserve(file_->path(), [&] {
     return file_->WriteAt(pending_offset_ + written_,
                           Bytes(pending_.data() + written_, pending_.size() - written_));
   }));
@@ -141,10 +145,16 @@ Status LevelDbWritableFile::WriteOut() {
 }
 
 Status LevelDbWritableFile::SyncContents() {
-  Status status = file_->Sync();
-  if (status.ok() || !all_unsynced_kept_ || !owner_.FreedSpaceAfter(status)) return status;
-  CAIRN_RETURN_IF_ERROR(file_->WriteAt(pending_offset_, Bytes(pending_.data(), pending_.size())));
-  return file_->Sync();
+  if (!all_unsynced_kept_) return file_->Sync();
+  bool is_first = true;
+  return owner_.WithReserve(file_->path(), [&]() -> Status {
+    if (!is_first) {
+      CAIRN_RETURN_IF_ERROR(
+          file_->WriteAt(pending_offset_, Bytes(pending_.data(), pending_.size())));
+    }
+    is_first = false;
+    return file_->Sync();
+  });
 }
 
 leveldb::Status LevelDbWritableFile::Fail(Status status) {

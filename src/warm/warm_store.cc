@@ -7,6 +7,7 @@
 #include "src/base/clock.h"
 #include "src/base/log.h"
 #include "src/warm/clean_mark.h"
+#include "src/warm/leveldb_env.h"
 #include "src/warm/log_check.h"
 
 namespace cairn {
@@ -172,24 +173,18 @@ Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
   }
   CAIRN_RETURN_IF_ERROR(RepairLogTails(env_, index_dir));
   reserve_ = std::make_unique<SpaceReserve>(env_, dir_, dir_ + "/reserve");
-  // Opening writes a little, and must be possible on a filesystem that was left full: what the
-  // last process kept back is given up first, and built anew when the index is open. While programs
-  // wait for their server it is given up only if there is no other room.
-  if (options.takes_over) {
-    reserve_->Adopt();
-  } else if (auto old = env_.Open(dir_ + "/reserve", OpenMode::kReadWrite); old.ok()) {
-    const Status given_up = (*old)->Truncate(0);
-    if (!given_up.ok()) LogWarn("cannot give up the old reserve: {}", given_up.ToString());
-  }
+  // Opening writes what the logs hold, and must be possible on a filesystem that was left full:
+  // what the last process kept back is given up if there is no other room, and built anew when the
+  // index is open.
   IndexOptions index_options;
   index_options.cache_bytes = options.index_cache_bytes;
   SpaceReserve* const reserve = reserve_.get();
-  index_options.on_no_space = [reserve] { return reserve->Release(); };
-  auto opened = Index::Open(env_, index_dir, index_options);
-  if (!opened.ok() && opened.status().code() == Code::kNoSpace && reserve_->Release()) {
-    opened = Index::Open(env_, index_dir, index_options);
-  }
-  CAIRN_ASSIGN_OR_RETURN(index_, std::move(opened));
+  index_options.on_no_space = [reserve] {
+    return reserve->Release(OnLevelDbWorker() ? SpaceReserve::For::kCompactions
+                                              : SpaceReserve::For::kLogs);
+  };
+  index_options.room_to_compact = [reserve] { return reserve->RoomToCompact(); };
+  CAIRN_ASSIGN_OR_RETURN(index_, Index::Open(env_, index_dir, index_options));
   reserve_->Build();
   CAIRN_RETURN_IF_ERROR(CountCrash());
   auto root = index_->GetInode(kRootInode);

@@ -352,6 +352,8 @@ TEST_P(EnvContractTest, SpaceAddsUp) {
   EXPECT_GT(space->total_bytes, 0u);
   EXPECT_LE(space->free_bytes, space->total_bytes);
   EXPECT_LE(space->available_bytes, space->free_bytes);
+  EXPECT_LE(space->available_bytes, space->usable_bytes);
+  EXPECT_LE(space->usable_bytes, space->free_bytes);
   EXPECT_LE(space->files_free, space->files_total);
   EXPECT_EQ(CodeOf(env_->Space(Path("none"))), Code::kNotFound);
 }

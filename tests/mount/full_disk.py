@@ -10,7 +10,7 @@ import threading
 import time
 
 from cairn_mount import Mount, loop_device, main, mounted, scratch_folder
-from checks import check, check_error, run
+from checks import check, check_error, error_of, run, wait_until
 
 BLOCK = 4096
 MIB = 1 << 20
@@ -125,7 +125,7 @@ def write_again(writers, seconds):
                 except OSError as error:
                     check(error.errno == errno.ENOSPC, f"a write after space was made: {error}")
                     check(time.monotonic() < end, f"writer {writer.index}: still ENOSPC {seconds} s"
-                          f" after {FILLER_MIB} MiB were freed")
+                          " after the filler went")
                     time.sleep(0.1)
             os.fsync(fd)
             writer.acknowledge()
@@ -144,7 +144,7 @@ def small_filesystem(make, image_mib):
             yield folder
 
 
-def fill_and_go_on(bin_folder, make, image_mib):
+def fill_and_go_on(bin_folder, make, image_mib, filler_mib=FILLER_MIB):
     with contextlib.ExitStack() as stack:
         base = stack.enter_context(small_filesystem(make, image_mib))
         mount = stack.enter_context(Mount(bin_folder, base=base))
@@ -154,7 +154,7 @@ def fill_and_go_on(bin_folder, make, image_mib):
             with open(path, "wb") as file:
                 file.truncate(VOLUME_BLOCKS * BLOCK)
             writers.append(Writer(path, index, index % 2 == 0, index))
-        write_filler(mount.path("filler"))
+        write_filler(mount.path("filler"), filler_mib)
         threads = [threading.Thread(target=writer.fill) for writer in writers]
         for thread in threads:
             thread.start()
@@ -281,8 +281,74 @@ def reserved_on_tmpfs(bin_folder):
         write_what_was_reserved(mount)
 
 
+def attributes_until_full(path, rng, values):
+    """Sets large attributes in no order, many of them again and again, until there is no space."""
+    try:
+        for _ in range(20000):
+            key = (rng.randrange(100), rng.randrange(40))
+            value = rng.randbytes(rng.randrange(10_000, 60_000))
+            name = f"{path}{key[0]}"
+            if key[1] == 0 or not os.path.exists(name):
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+            os.setxattr(name, f"user.a{key[1]}", value)
+            values[key] = value
+    except OSError as error:
+        check(error.errno == errno.ENOSPC, f"attributes until the disk is full: {error}")
+        return
+    check(False, "20000 large attributes fit")
+
+
+def check_attributes(path, values, when):
+    for (file, name), value in values.items():
+        found = os.getxattr(f"{path}{file}", f"user.a{name}")
+        check(found == value, f"{when}: attribute {name} of {path}{file}")
+
+
+def full_of_index(bin_folder):
+    """The index itself takes most of the disk: its compactions find no room. It is killed, opened
+    again as full as it was, and goes on when there is room."""
+    with small_filesystem(("mkfs.ext4", "-q", "-F"), 200) as base, \
+            Mount(bin_folder, base=base) as mount:
+        rng = random.Random(4)
+        values = {}
+        write_filler(mount.path("filler"), 2 * FILLER_MIB)
+        write_filler(mount.path("disk"), 1)
+        content = rng.randbytes(BLOCK)
+        for number in range(8):
+            attributes_until_full(mount.path("f"), rng, values)
+            write_at(mount.path("disk"), number * BLOCK, content)
+            for key in rng.sample(sorted(values), 20):
+                os.removexattr(mount.path(f"f{key[0]}"), f"user.a{key[1]}")
+                del values[key]
+            mount.kill()
+            mount.up()
+            check_attributes(mount.path("f"), values, f"killed on a full disk, {number + 1} times")
+            with open(mount.path("disk"), "rb") as file:
+                check(file.read((number + 1) * BLOCK) == content * (number + 1), "what was fsynced")
+        os.unlink(mount.path("filler"))
+
+        def can_write():
+            try:
+                write_at(mount.path("new"), 0, content)
+            except OSError as error:
+                check(error.errno == errno.ENOSPC, f"a write after space was made: {error}")
+                return False
+            return True
+        wait_until(lambda: error_of(os.mknod, mount.path("new")) is None, 60, "a name fits")
+        wait_until(can_write, 60, "a new block fits after the filler went")
+        check_attributes(mount.path("f"), values, "after space was made")
+        mount.down()
+        mount.fsck()
+        mount.close()
+
+
 def on_ext4(bin_folder):
     fill_and_go_on(bin_folder, ("mkfs.ext4", "-q", "-F"), 200)
+
+
+def on_ext4_with_blocks_for_root(bin_folder):
+    """A server of root's may take them, too, and statvfs tells of none that are free meanwhile."""
+    fill_and_go_on(bin_folder, ("mkfs.ext4", "-q", "-F", "-m", "40"), 200, 2 * FILLER_MIB)
 
 
 def on_xfs(bin_folder):
@@ -290,4 +356,5 @@ def on_xfs(bin_folder):
 
 
 if __name__ == "__main__":
-    main(on_ext4, on_xfs, reserved_on_ext4, reserved_on_xfs, reserved_on_tmpfs, too_much_reserved)
+    main(on_ext4, on_ext4_with_blocks_for_root, on_xfs, full_of_index, reserved_on_ext4,
+         reserved_on_xfs, reserved_on_tmpfs, too_much_reserved)

@@ -335,7 +335,7 @@ TEST_F(ReservationTest, OnAFullDiskWhatWasReservedTakesWritesAndNewOnesAreRefuse
   ASSERT_TRUE(volume->Sync().ok());
   // Too little to build the reserve anew, once it is given up as by an index that finds no room.
   machine_.env().SetCapacity(machine_.env().Space("/store")->total_bytes - FreeBytes() - (4 << 20));
-  ASSERT_TRUE(machine_.store().reserve().Release());
+  machine_.store().reserve().Release(SpaceReserve::For::kLogs);
   ASSERT_TRUE(machine_.store().reserve().scarce());
   EXPECT_EQ(WriteCode(*volume, kBlockSize, kChunkSize, 2), Code::kOk);
   EXPECT_TRUE(volume->Allocate(0, 2 * kChunkSize, false).ok()) << "needs nothing";

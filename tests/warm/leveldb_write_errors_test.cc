@@ -3,10 +3,15 @@
 #include <gtest/gtest.h>
 #include <leveldb/db.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "src/env/memory_env.h"
@@ -18,6 +23,7 @@
 namespace cairn {
 namespace {
 
+using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 using testing::Model;
 using testing::OpenDb;
@@ -46,7 +52,7 @@ TEST_P(LevelDbFullDisk, AFreedReserveLetsEveryOperationGoOn) {
   for (uint64_t nth = 1; nth < 60; nth += 3) {
     MemoryEnv memory;
     int calls = 0;
-    LevelDbEnv env(memory, [&] { return ++calls > 0; });
+    LevelDbEnv env(memory, [&] { return ++calls, false; });
     Model model;
     {
       ASSERT_TRUE(memory.CreateDir("/db").ok());
@@ -75,10 +81,7 @@ TEST_P(LevelDbFullDisk, AFreedReserveLetsEveryOperationGoOn) {
 TEST_P(LevelDbFullDisk, WithoutAReserveTheCodeComesBack) {
   MemoryEnv memory;
   int calls = 0;
-  LevelDbEnv env(memory, [&] {
-    ++calls;
-    return false;
-  });
+  LevelDbEnv env(memory, [&] { return ++calls, false; });
   Fault fault = NoSpace(GetParam(), 1);
   fault.forever = true;
   ASSERT_TRUE(memory.CreateDir("/db").ok());
@@ -89,9 +92,26 @@ TEST_P(LevelDbFullDisk, WithoutAReserveTheCodeComesBack) {
   EXPECT_GE(calls, 1);
 }
 
+// Others may take what was made before the log is written again.
+TEST(LevelDbWriteErrors, ALogIsTriedForAsLongAsSpaceIsMade) {
+  MemoryEnv memory;
+  int calls = 0;
+  LevelDbEnv env(memory, [&] {
+    if (++calls == 3) memory.ClearFaults();
+    return calls < 3;
+  });
+  auto db = OpenDb(env, "/db");
+  ASSERT_TRUE(db.ok());
+  Fault fault = NoSpace(Op::kWrite, 1);
+  fault.forever = true;
+  memory.AddFault(fault);
+  EXPECT_TRUE(PutSynced(**db, "key", "value").ok());
+  EXPECT_EQ(calls, 3);
+}
+
 TEST(LevelDbWriteErrors, ASyncThatFailedForSpaceWritesTheDataAgain) {
   MemoryEnv memory;
-  LevelDbEnv env(memory, [] { return true; });
+  LevelDbEnv env(memory, [] { return false; });
   leveldb::WritableFile* raw = nullptr;
   ASSERT_TRUE(env.NewWritableFile("/000001.log", &raw).ok());
   const std::unique_ptr<leveldb::WritableFile> file(raw);
@@ -104,6 +124,127 @@ TEST(LevelDbWriteErrors, ASyncThatFailedForSpaceWritesTheDataAgain) {
   ASSERT_TRUE(file->Sync().ok());
   EXPECT_EQ(memory.operation_count(Op::kWrite), before + 1);
   EXPECT_EQ(*memory.DurableBytes("/000001.log"), "syncedlost");
+}
+
+// A compaction without space. The database of these tests has write buffers of 64 KiB.
+class LevelDbSpaceWait : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto db = OpenDb(env_, "/db");
+    ASSERT_TRUE(db.ok());
+    db_ = std::move(*db);
+  }
+  void TearDown() override { env_.StopWaiting(); }
+  Status Put(int number) {
+    const std::string key = std::to_string(number);
+    std::string value = RandomText(random_, 1000);
+    env_.ChangeBegins();
+    const leveldb::Status status = PutSynced(*db_, key, value);
+    env_.ChangeEnds();
+    if (status.ok()) model_[key] = std::move(value);
+    return env_.FromLevelDb(status, "put");
+  }
+  // More than one buffer and less than two: the worker has something to do, and no change waits.
+  void FillABuffer() {
+    for (int i = 0; i < 90; ++i) ASSERT_TRUE(Put(i).ok());
+  }
+  bool Becomes(const std::function<bool()>& condition) {
+    for (int i = 0; i < 6000 && !condition(); ++i) std::this_thread::sleep_for(5ms);
+    return condition();
+  }
+  void FailTables(Op op = Op::kWrite) {
+    Fault fault = NoSpace(op, 1);
+    fault.path_contains = ".ldb";
+    fault.forever = true;
+    memory_.AddFault(fault);
+  }
+  int Tables() {
+    const auto names = memory_.List("/db");
+    return static_cast<int>(
+        std::count_if(names->begin(), names->end(),
+                      [](const std::string& name) { return name.ends_with(".ldb"); }));
+  }
+
+  std::mt19937_64 random_{1};
+  MemoryEnv memory_;
+  std::atomic<bool> room_{true};
+  std::atomic<int> asked_{0};
+  std::atomic<int> released_{0};
+  LevelDbEnv env_{memory_, [this] { return ++released_, false; },
+                  [this] {
+                    ++asked_;
+                    return room_.load();
+                  }};
+  std::unique_ptr<leveldb::DB> db_;
+  Model model_;
+};
+
+TEST_F(LevelDbSpaceWait, BeforeThereIsRoomNothingIsWrittenAndChangesGoOn) {
+  room_ = false;
+  FillABuffer();
+  ASSERT_TRUE(Becomes([&] { return asked_ >= 3; }));
+  EXPECT_EQ(Tables(), 0);
+  ASSERT_TRUE(Put(90).ok());
+  room_ = true;
+  for (int i = 91; i < 300; ++i) ASSERT_TRUE(Put(i).ok());
+  EXPECT_GT(Tables(), 0);
+  EXPECT_TRUE(ReadAll(*db_) == model_);
+}
+
+TEST_F(LevelDbSpaceWait, AWriteThatFoundNoSpaceIsTriedUntilThereIsSome) {
+  FailTables();
+  FillABuffer();
+  ASSERT_TRUE(Becomes([&] { return released_ >= 3; })) << "space is scarce as long as it waits";
+  ASSERT_TRUE(Put(90).ok());
+  memory_.ClearFaults();
+  for (int i = 91; i < 300; ++i) ASSERT_TRUE(Put(i).ok());
+  EXPECT_TRUE(env_.write_failure().ok());
+  EXPECT_TRUE(ReadAll(*db_) == model_);
+}
+
+TEST_F(LevelDbSpaceWait, AChangeThatHasToWaitForItFailsAfterAWhile) {
+  FailTables();
+  FillABuffer();
+  Status status;
+  for (int i = 90; i < 300 && status.ok(); ++i) status = Put(i);
+  EXPECT_EQ(status.code(), Code::kNoSpace) << status.ToString();
+}
+
+TEST_F(LevelDbSpaceWait, ASlowSyncIsNotHeldBackByIt) {
+  FailTables();
+  FillABuffer();
+  memory_.SetHook([](Op op, const std::string& path) {
+    if (op == Op::kSync && path.ends_with(".log")) std::this_thread::sleep_for(6s);
+  });
+  EXPECT_TRUE(Put(90).ok());
+  memory_.SetHook(nullptr);
+  memory_.ClearFaults();
+  for (int i = 91; i < 300; ++i) ASSERT_TRUE(Put(i).ok());
+}
+
+TEST_F(LevelDbSpaceWait, ASyncOfATableThatFoundNoSpaceIsTriedUntilThereIsSome) {
+  FailTables(Op::kSync);
+  FillABuffer();
+  ASSERT_TRUE(Becomes([&] { return released_ >= 3; }));
+  memory_.ClearFaults();
+  for (int i = 90; i < 300; ++i) ASSERT_TRUE(Put(i).ok());
+  EXPECT_TRUE(env_.write_failure().ok());
+  EXPECT_TRUE(ReadAll(*db_) == model_);
+}
+
+TEST_F(LevelDbSpaceWait, ADatabaseIsClosedMeanwhile) {
+  FailTables();
+  FillABuffer();
+  ASSERT_TRUE(Becomes([&] { return released_ > 0; }));
+  env_.StopWaiting();
+  db_.reset();
+  EXPECT_TRUE(env_.write_failure().ok()) << "the log has it all";
+  memory_.ClearFaults();
+  auto db = OpenDb(env_, "/db");
+  ASSERT_TRUE(db.ok()) << db.status().ToString();
+  EXPECT_TRUE(ReadAll(**db) == model_);
+  db_ = std::move(*db);
+  for (int i = 90; i < 300; ++i) ASSERT_TRUE(Put(i).ok());
 }
 
 class LevelDbStickyErrors : public ::testing::TestWithParam<Op> {};

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -14,18 +15,24 @@ namespace {
 
 constexpr uint64_t kMebibyte = 1 << 20;
 
+using For = SpaceReserve::For;
+
 class SpaceReserveTest : public ::testing::Test {
  protected:
-  void SetUp() override { env_.SetCapacity(200 * kMebibyte); }
+  void SetUp() override { env_.SetCapacity(kSpace); }
 
   uint64_t Allocated() {
     const auto info = env_.Info("/reserve");
     return info.ok() ? info->allocated_bytes : 0;
   }
-  void Fill(uint64_t bytes) {
+  // Leaves so much free beside the filler.
+  void FillBut(uint64_t bytes) {
     auto file = MustOpen(env_, "/filler");
     ASSERT_TRUE(file->Truncate(0).ok());
-    ASSERT_TRUE(file->Allocate(0, bytes).ok());
+    const uint64_t free = env_.Space("/")->free_bytes;
+    if (free > bytes) {
+      ASSERT_TRUE(file->Allocate(0, free - bytes).ok());
+    }
   }
   // The next try comes after an interval that the test need not know.
   bool ScarceEvenAfterAWhile(bool until) {
@@ -36,6 +43,25 @@ class SpaceReserveTest : public ::testing::Test {
     }
     return scarce;
   }
+  bool ScarceAfterATry() {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+    return reserve_.scarce();
+  }
+
+  // As a store that went on until there was nothing left.
+  void UseUp() {
+    reserve_.Build();
+    for (const For whom : {For::kCompactions, For::kLogs}) {
+      reserve_.Release(whom);
+      FillBut(0);
+    }
+    ASSERT_EQ(Allocated(), kForOpening);
+  }
+
+  static constexpr uint64_t kSpace = 400 * kMebibyte;
+  static constexpr uint64_t kWhole = 20 * kMebibyte;
+  static constexpr uint64_t kForOpening = 12 * kMebibyte;
+  static constexpr uint64_t kForLogs = 2 * kMebibyte;
 
   MemoryEnv env_;
   SpaceReserve reserve_{env_, "/", "/reserve"};
@@ -43,126 +69,239 @@ class SpaceReserveTest : public ::testing::Test {
 
 TEST_F(SpaceReserveTest, TakesAShareOfTheFilesystem) {
   reserve_.Build();
-  EXPECT_EQ(Allocated(), 10 * kMebibyte);
+  EXPECT_EQ(Allocated(), kWhole);
   EXPECT_FALSE(reserve_.scarce());
 }
 
 TEST_F(SpaceReserveTest, IsNeitherSmallNorLarge) {
   env_.SetCapacity(100 * kMebibyte);
   reserve_.Build();
-  EXPECT_EQ(Allocated(), 8 * kMebibyte);
+  EXPECT_EQ(Allocated(), 16 * kMebibyte);
   MemoryEnv large;
   SpaceReserve reserve(large, "/", "/reserve");
   reserve.Build();
   EXPECT_EQ(large.Info("/reserve")->allocated_bytes, 24 * kMebibyte);
 }
 
-TEST_F(SpaceReserveTest, ReleaseGivesTheBlocksBackOnceAndMakesSpaceScarce) {
+TEST_F(SpaceReserveTest, CompactionsAndLogsAreGivenTheirPartsOnceAndSpaceIsScarce) {
   reserve_.Build();
-  Fill(190 * kMebibyte);
-  EXPECT_TRUE(reserve_.Release());
-  EXPECT_EQ(Allocated(), 0u);
+  FillBut(0);
+  reserve_.Release(For::kCompactions);
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
   EXPECT_TRUE(reserve_.scarce());
-  Fill(200 * kMebibyte - 4096);
-  EXPECT_FALSE(reserve_.Release());
-  EXPECT_TRUE(reserve_.scarce());
+  FillBut(0);
+  reserve_.Release(For::kCompactions);
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
+  for (int i = 0; i < 3; ++i) {
+    reserve_.Release(For::kLogs);
+    EXPECT_EQ(Allocated(), kForOpening);
+    EXPECT_TRUE(reserve_.scarce());
+  }
+  reserve_.Release(For::kCompactions);
+  EXPECT_EQ(Allocated(), kForOpening);
 }
 
-// LevelDB's log and a compaction may find the filesystem full at the same time.
-TEST_F(SpaceReserveTest, WhoComesRightAfterItWasGivenUpHasRoomToo) {
+TEST_F(SpaceReserveTest, LogsThatComeFirstAreGivenTheRestFirst) {
   reserve_.Build();
-  Fill(190 * kMebibyte);
-  EXPECT_TRUE(reserve_.Release());
-  EXPECT_TRUE(reserve_.Release());
+  reserve_.Release(For::kLogs);
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
+  EXPECT_TRUE(reserve_.RoomToCompact());
+}
+
+TEST_F(SpaceReserveTest, ACompactionWaitsForTheOpeningAndLeavesWhatTheLogsWereGiven) {
+  EXPECT_FALSE(reserve_.RoomToCompact());
+  reserve_.Build();
+  EXPECT_TRUE(reserve_.RoomToCompact());
+  reserve_.Release(For::kCompactions);
+  FillBut(0);
+  EXPECT_TRUE(reserve_.RoomToCompact()) << "of what others gave back, if they did";
+  reserve_.Release(For::kLogs);
+  EXPECT_FALSE(reserve_.RoomToCompact());
+  // The logs' is not taken back from them while there is nothing else.
+  EXPECT_TRUE(ScarceAfterATry());
+  EXPECT_EQ(Allocated(), kForOpening);
+  EXPECT_FALSE(reserve_.RoomToCompact());
+  FillBut(2 * kForLogs);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_TRUE(reserve_.RoomToCompact());
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
+  EXPECT_TRUE(reserve_.scarce());
 }
 
 TEST_F(SpaceReserveTest, WhatCouldNotBeGivenUpIsStillThere) {
   reserve_.Build();
-  Fill(190 * kMebibyte);
   for (const Op op : {Op::kOpen, Op::kTruncate}) {
+    FillBut(0);
     Fault fault;
     fault.ops = op;
     fault.path_contains = "reserve";
     env_.AddFault(fault);
-    EXPECT_FALSE(reserve_.Release());
-    EXPECT_EQ(Allocated(), 10 * kMebibyte);
+    reserve_.Release(For::kLogs);
+    EXPECT_EQ(Allocated(), kWhole);
     EXPECT_TRUE(reserve_.scarce());
-    Fill(100 * kMebibyte);
-    std::this_thread::sleep_for(std::chrono::milliseconds(250));
-    EXPECT_FALSE(reserve_.scarce());
-    EXPECT_EQ(Allocated(), 10 * kMebibyte);
-    Fill(190 * kMebibyte);
+    FillBut(100 * kMebibyte);
+    EXPECT_FALSE(ScarceAfterATry());
+    EXPECT_EQ(Allocated(), kWhole);
   }
-  EXPECT_TRUE(reserve_.Release());
-  EXPECT_EQ(Allocated(), 0u);
+  reserve_.Release(For::kLogs);
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
 }
 
 TEST_F(SpaceReserveTest, IsBuiltAnewWhenThereIsRoomForMoreThanItself) {
-  reserve_.Build();
-  Fill(190 * kMebibyte);
-  ASSERT_TRUE(reserve_.Release());
-  EXPECT_TRUE(reserve_.scarce());
+  UseUp();
   // Room for the reserve alone is not enough: the next write would be where we are.
-  Fill(188 * kMebibyte);
-  std::this_thread::sleep_for(std::chrono::milliseconds(250));
-  EXPECT_TRUE(reserve_.scarce());
-  EXPECT_EQ(Allocated(), 0u);
-  Fill(100 * kMebibyte);
+  FillBut(kWhole - kForOpening + 2 * kMebibyte);
+  EXPECT_TRUE(ScarceAfterATry());
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
+  FillBut(100 * kMebibyte);
   EXPECT_FALSE(ScarceEvenAfterAWhile(false));
-  EXPECT_EQ(Allocated(), 10 * kMebibyte);
-  EXPECT_TRUE(reserve_.Release());
+  EXPECT_EQ(Allocated(), kWhole);
+  reserve_.Release(For::kLogs);
+  reserve_.Release(For::kLogs);
+  EXPECT_EQ(Allocated(), kForOpening);
 }
 
 TEST_F(SpaceReserveTest, AFullFilesystemIsScarceFromTheStart) {
-  Fill(200 * kMebibyte - 4096);
+  FillBut(0);
   reserve_.Build();
   EXPECT_TRUE(reserve_.scarce());
   EXPECT_EQ(Allocated(), 0u);
-  EXPECT_FALSE(reserve_.Release());
+  reserve_.Release(For::kLogs);
+  EXPECT_TRUE(reserve_.RoomToCompact());
+}
+
+TEST_F(SpaceReserveTest, WhereThereIsLittleThePartsComeFirst) {
+  FillBut(20 * kMebibyte);
+  reserve_.Build();
+  EXPECT_TRUE(reserve_.scarce());
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
+}
+
+TEST_F(SpaceReserveTest, OfPartsThatAreSmallTheLogsGetNoMoreThanWhatIsKept) {
+  for (const uint64_t space : {9, 3, 1}) {
+    MemoryEnv env;
+    env.SetCapacity(space * kMebibyte);
+    SpaceReserve reserve(env, "/", "/reserve");
+    reserve.Build();
+    EXPECT_TRUE(reserve.scarce());
+    EXPECT_EQ(env.Space("/")->free_bytes, 0u);
+    reserve.Release(For::kLogs);
+    EXPECT_EQ(env.Space("/")->free_bytes, std::min(kForLogs, space * kMebibyte / 2)) << space;
+  }
 }
 
 TEST_F(SpaceReserveTest, WhatAnEarlierProcessReservedIsTakenOver) {
   reserve_.Build();
-  Fill(184 * kMebibyte);
+  FillBut(0);
   SpaceReserve next(env_, "/", "/reserve");
   next.Build();
   EXPECT_FALSE(next.scarce());
-  EXPECT_TRUE(next.Release());
+  next.Release(For::kCompactions);
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
+}
+
+TEST_F(SpaceReserveTest, AfterAnOpeningThatHadNoRoomEitherTheLogsAreGivenSomeAgain) {
+  UseUp();
+  FillBut(0);
+  SpaceReserve next(env_, "/", "/reserve");
+  next.Build();
+  EXPECT_TRUE(next.scarce());
+  EXPECT_EQ(Allocated(), kForOpening);
+  next.Release(For::kLogs);
+  EXPECT_EQ(Allocated(), kForOpening - kForLogs);
+}
+
+TEST_F(SpaceReserveTest, TheOpeningMayHaveAllOfIt) {
+  UseUp();
+  FillBut(0);
+  SpaceReserve next(env_, "/", "/reserve");
+  next.Release(For::kLogs);
   EXPECT_EQ(Allocated(), 0u);
+  FillBut(kForOpening - kMebibyte);
+  next.Build();
+  EXPECT_TRUE(next.scarce());
+  EXPECT_EQ(Allocated(), kForOpening - kMebibyte);
+  EXPECT_TRUE(next.RoomToCompact());
+  EXPECT_TRUE(next.Release(For::kLogs));
 }
 
-TEST_F(SpaceReserveTest, AdoptedItIsGivenUpLikeOneThatWasBuilt) {
-  SpaceReserve(env_, "/", "/reserve").Build();
-  Fill(190 * kMebibyte);
-  reserve_.Adopt();
+TEST_F(SpaceReserveTest, ScarcityEndsAtOnceWhereThereIsRoomButNotTwiceInASecond) {
   reserve_.Build();
+  ASSERT_TRUE(reserve_.Release(For::kLogs));
   EXPECT_FALSE(reserve_.scarce());
-  EXPECT_TRUE(reserve_.Release());
-  EXPECT_EQ(Allocated(), 0);
-}
-
-TEST_F(SpaceReserveTest, OneThatWasGivenUpIsNotAdopted) {
-  {
-    SpaceReserve earlier(env_, "/", "/reserve");
-    earlier.Build();
-    ASSERT_TRUE(earlier.Release());
-  }
-  Fill(195 * kMebibyte);
-  reserve_.Adopt();
-  reserve_.Build();
+  EXPECT_EQ(Allocated(), kWhole);
+  ASSERT_TRUE(reserve_.Release(For::kLogs));
   EXPECT_TRUE(reserve_.scarce());
+  EXPECT_EQ(Allocated(), kForOpening + kForLogs);
+  EXPECT_FALSE(ScarceEvenAfterAWhile(false));
+  EXPECT_EQ(Allocated(), kWhole);
 }
 
-TEST_F(SpaceReserveTest, WithoutPreallocationThereIsNoReserveAndNoScarcity) {
+TEST_F(SpaceReserveTest, ALogsPartThatCouldNotBeGivenIsGivenTheNextTime) {
+  reserve_.Build();
+  ASSERT_TRUE(reserve_.Release(For::kLogs));
+  FillBut(0);
+  Fault fault;
+  fault.ops = Op::kTruncate;
+  fault.path_contains = "reserve";
+  env_.AddFault(fault);
+  EXPECT_FALSE(reserve_.Release(For::kLogs));
+  EXPECT_TRUE(reserve_.RoomToCompact());
+  EXPECT_TRUE(reserve_.Release(For::kLogs));
+  EXPECT_EQ(Allocated(), kForOpening);
+}
+
+// As after a copy of the store.
+TEST_F(SpaceReserveTest, AFileOfHolesIsNone) {
+  ASSERT_TRUE(MustOpen(env_, "/reserve")->Truncate(kWhole).ok());
+  reserve_.Build();
+  EXPECT_EQ(Allocated(), kWhole);
+  EXPECT_FALSE(reserve_.scarce());
+}
+
+TEST_F(SpaceReserveTest, OneThatSomebodyRemovedIsBuiltAgain) {
+  reserve_.Build();
+  FillBut(0);
+  ASSERT_TRUE(env_.Remove("/reserve").ok());
+  reserve_.Release(For::kLogs);
+  FillBut(11 * kMebibyte);
+  EXPECT_TRUE(ScarceAfterATry());
+  FillBut(100 * kMebibyte);
+  EXPECT_FALSE(ScarceEvenAfterAWhile(false));
+  EXPECT_EQ(Allocated(), kWhole);
+}
+
+TEST_F(SpaceReserveTest, AFailureOfAnotherKindDoesNotEndScarcity) {
+  UseUp();
+  FillBut(100 * kMebibyte);
+  Fault fault;
+  fault.ops = Op::kOpen;
+  fault.forever = true;
+  fault.path_contains = "reserve";
+  fault.error = EMFILE;
+  env_.AddFault(fault);
+  EXPECT_TRUE(ScarceAfterATry());
+  EXPECT_GE(env_.fired_fault_count(), 1u);
+  env_.ClearFaults();
+  EXPECT_FALSE(ScarceEvenAfterAWhile(false));
+  EXPECT_EQ(Allocated(), kWhole);
+}
+
+TEST_F(SpaceReserveTest, WithoutPreallocationThereIsNoReserveAndScarcityOnlyWithoutSpace) {
   Fault fault;
   fault.ops = Op::kAllocate;
   fault.forever = true;
+  fault.path_contains = "reserve";
   fault.error = EOPNOTSUPP;
   env_.AddFault(fault);
   reserve_.Build();
   EXPECT_FALSE(reserve_.scarce());
-  env_.SetCapacity(0);
-  EXPECT_FALSE(reserve_.Release());
+  FillBut(4096);
+  reserve_.Release(For::kLogs);
+  EXPECT_TRUE(ScarceAfterATry());
+  EXPECT_TRUE(reserve_.RoomToCompact());
+  FillBut(100 * kMebibyte);
+  EXPECT_FALSE(ScarceEvenAfterAWhile(false));
 }
 
 }  // namespace
