@@ -1,6 +1,5 @@
 // What changes the shape of a DiskVolume with its gate closed: zeroing, reservation, truncation.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <map>

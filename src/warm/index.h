@@ -86,7 +86,7 @@ struct IndexOptions {
   uint64_t cache_bytes = 32ull << 20;
   uint64_t write_buffer_bytes = 4ull << 20;
   // Called when a write of LevelDB finds the filesystem full; see LevelDbEnv::OnNoSpace.
-  std::function<bool()> on_no_space;
+  std::function<bool(const std::string& path)> on_no_space;
   // Whether a compaction may write now; see LevelDbEnv::RoomToCompact.
   std::function<bool()> room_to_compact;
 };

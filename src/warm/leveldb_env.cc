@@ -217,6 +217,7 @@ leveldb::Status LevelDbEnv::OpenForWriting(const std::string& path, bool keep_co
   }
   std::unique_ptr<File> file;
   FileInfo info;
+  WritingBegins();
   Status status = WithReserve(path, [&]() -> Status {
     CAIRN_ASSIGN_OR_RETURN(file, env_.Open(path, OpenMode::kCreate));
     CAIRN_ASSIGN_OR_RETURN(info, file->Info());
@@ -225,6 +226,7 @@ leveldb::Status LevelDbEnv::OpenForWriting(const std::string& path, bool keep_co
     info.size = 0;
     return Status::Ok();
   });
+  WritingEnds();
   if (!status.ok()) return Report(status);
   *result = new LevelDbWritableFile(*this, std::move(file), info.size);
   return leveldb::Status::OK();
@@ -278,7 +280,7 @@ leveldb::Status LevelDbEnv::GetFileSize(const std::string& path, uint64_t* size)
 leveldb::Status LevelDbEnv::RenameFile(const std::string& from, const std::string& to) {
   Status status = WithReserve(to, [&] { return env_.Rename(from, to); });
   if (status.ok()) {
-    status = WithReserve(to, [&] { return env_.SyncDir(ParentDirectory(to)); });
+    status = env_.SyncDir(ParentDirectory(to));
   }
   if (IsCurrent(to)) {
     MutexLock lock(mu_);

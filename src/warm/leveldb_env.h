@@ -43,10 +43,10 @@ bool OnLevelDbWorker();
 
 class LevelDbEnv final : public leveldb::Env {
  public:
-  // Called without locks, on any thread, when a write, sync, file creation or rename of LevelDB got
+  // Called without locks, on any thread, when a write, sync or creation of a file, or a rename, got
   // kNoSpace, to make space. It is repeated once more than this returns true: whoever takes what
   // was made meanwhile, all is tried. Must not call LevelDB. May be empty.
-  using OnNoSpace = std::function<bool()>;
+  using OnNoSpace = std::function<bool(const std::string& path)>;
 
   // Asked on LevelDB's own thread before it writes a table; false: not yet. Must not call LevelDB.
   // Empty: what LevelDB does there waits for nothing.
@@ -124,7 +124,7 @@ class LevelDbEnv final : public leveldb::Env {
       }
       Status status = operation();
       for (bool again = on_no_space_ != nullptr; again && status.code() == Code::kNoSpace;) {
-        again = on_no_space_();
+        again = on_no_space_(path);
         status = operation();
       }
       if (status.code() != Code::kNoSpace || !WaitForSpace(begin)) return status;

@@ -113,8 +113,8 @@ leveldb::Status LevelDbWritableFile::Sync() {
   Status status = WriteOut();
   if (status.ok()) status = SyncContents();
   if (status.ok() && !name_is_durable_) {
-    const std::string directory = ParentDirectory(file_->path());
-    status = owner_.WithReserve(directory, [&] { return owner_.env().SyncDir(directory); });
+    // Once: what a directory's sync that failed dropped, the next one does not write.
+    status = owner_.env().SyncDir(ParentDirectory(file_->path()));
   }
   owner_.WritingEnds();
   if (!status.ok()) return Fail(std::move(status));

@@ -24,6 +24,8 @@ constexpr int64_t kLongRetryIntervalNs = 1'000'000'000;
 // What this process can take, as far as statvfs tells. Of what root may use, ext4 keeps up to 16
 // MiB for itself.
 uint64_t SurelyUsable(const SpaceInfo& space) {
+  if (space.total_bytes == 0)
+    return kLargestReserve * 2;  // it does not say: a tmpfs without a limit
   constexpr uint64_t kForTheFilesystem = 16ull << 20;
   return std::max(space.available_bytes,
                   space.usable_bytes - std::min(space.usable_bytes, kForTheFilesystem));
@@ -65,12 +67,12 @@ void SpaceReserve::BuildLocked() {
   if (grown.code() == Code::kUnsupported) LogWarn("no reserve: {}", grown.ToString());
   if (grown.ok() || grown.code() == Code::kUnsupported) {
     scarce_.store(false, std::memory_order_release);
+    logs_have_theirs_ = false;
   } else if (grown.code() == Code::kNoSpace) {
     scarce_.store(true, std::memory_order_release);
     // The parts grow back from what is beyond the logs'.
-    if (usable >= kBothParts + kForLogs) grown = Grow(held, kBothParts);
+    if (usable >= kBothParts + kForLogs && Grow(held, kBothParts).ok()) logs_have_theirs_ = false;
   }
-  if (grown.ok()) logs_have_theirs_ = false;
 }
 
 uint64_t SpaceReserve::HeldBytes() {

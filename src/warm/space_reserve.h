@@ -9,8 +9,8 @@
 // also no removal. The other is for the next opening: LevelDB then writes tables of what its logs
 // hold before it removes them, and a store that does not open cannot be emptied either.
 //
-// Parts, and no look at how much is free: that says little of what this process may take (blocks
-// for root, quotas), and another one takes it meanwhile. Thread-safe.
+// Who gets what goes by these parts, not by how much is free: that says little of what this process
+// may take (blocks for root, quotas), and another one takes it meanwhile. Thread-safe.
 #ifndef CAIRN_SRC_WARM_SPACE_RESERVE_H_
 #define CAIRN_SRC_WARM_SPACE_RESERVE_H_
 
@@ -29,9 +29,9 @@ class SpaceReserve {
   // `dir` is the store's, `path` the reserve's file in it.
   SpaceReserve(Env& env, std::string dir, std::string path);
 
-  // The index is open: builds the reserve if an earlier process left none, or the part for the next
-  // opening. Finding no room for it is not an error, only scarcity. On filesystems that cannot
-  // preallocate there is none.
+  // The index is open: builds the reserve if an earlier process left none, or of the two parts what
+  // there is room for. Finding no room for it is not an error, only scarcity. On filesystems that
+  // cannot preallocate there is none.
   void Build();
   enum class For { kLogs, kCompactions };
   // The filesystem is full: gives up the next of what the caller may have, before Build all of it.

@@ -7,7 +7,6 @@
 #include "src/base/clock.h"
 #include "src/base/log.h"
 #include "src/warm/clean_mark.h"
-#include "src/warm/leveldb_env.h"
 #include "src/warm/log_check.h"
 
 namespace cairn {
@@ -179,9 +178,9 @@ Status WarmStore::OpenIndex(const WarmStoreOptions& options) {
   IndexOptions index_options;
   index_options.cache_bytes = options.index_cache_bytes;
   SpaceReserve* const reserve = reserve_.get();
-  index_options.on_no_space = [reserve] {
-    return reserve->Release(OnLevelDbWorker() ? SpaceReserve::For::kCompactions
-                                              : SpaceReserve::For::kLogs);
+  index_options.on_no_space = [reserve](const std::string& path) {
+    return reserve->Release(path.ends_with(".ldb") ? SpaceReserve::For::kCompactions
+                                                   : SpaceReserve::For::kLogs);
   };
   index_options.room_to_compact = [reserve] { return reserve->RoomToCompact(); };
   CAIRN_ASSIGN_OR_RETURN(index_, Index::Open(env_, index_dir, index_options));
@@ -247,7 +246,12 @@ Status WarmStore::Close(bool all_durable) {
   extents_.reset();
   if (!closed.ok()) return closed;
   if (!all_durable) return Status::Ok();
-  return WriteCleanMark(env_, dir_ + "/index", dir_ + "/clean");
+  const auto mark = [&] { return WriteCleanMark(env_, dir_ + "/index", dir_ + "/clean"); };
+  Status marked = mark();
+  while (marked.code() == Code::kNoSpace && reserve_->Release(SpaceReserve::For::kLogs)) {
+    marked = mark();
+  }
+  return marked;
 }
 
 }  // namespace cairn

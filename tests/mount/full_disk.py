@@ -342,6 +342,19 @@ def full_of_index(bin_folder):
         mount.close()
 
 
+def on_tmpfs_without_a_limit(bin_folder):
+    """statvfs tells of no space at all there."""
+    with scratch_folder() as scratch, \
+            mounted("none", os.path.join(scratch, "large"), "-t", "tmpfs", "-o", "size=0") \
+            as base, Mount(bin_folder, base=base) as mount:
+        for _ in range(2):
+            write_filler(mount.path("filler"), 1)
+            mount.remount()
+        mount.down()
+        mount.fsck()
+        mount.close()
+
+
 def on_ext4(bin_folder):
     fill_and_go_on(bin_folder, ("mkfs.ext4", "-q", "-F"), 200)
 
@@ -357,4 +370,4 @@ def on_xfs(bin_folder):
 
 if __name__ == "__main__":
     main(on_ext4, on_ext4_with_blocks_for_root, on_xfs, full_of_index, reserved_on_ext4,
-         reserved_on_xfs, reserved_on_tmpfs, too_much_reserved)
+         reserved_on_xfs, reserved_on_tmpfs, on_tmpfs_without_a_limit, too_much_reserved)

@@ -258,7 +258,7 @@ TEST_F(IndexTest, AFullFilesystemAsksForTheReserveAndGoesOn) {
   index_.reset();
   IndexOptions options;
   int asked = 0;
-  options.on_no_space = [&] { return ++asked, false; };
+  options.on_no_space = [&](const std::string&) { return ++asked, false; };
   auto index = Index::Open(env_, kDir, options);
   ASSERT_TRUE(index.ok());
   Fault fault;

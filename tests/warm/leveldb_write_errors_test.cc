@@ -34,8 +34,7 @@ using testing::ReadAll;
 class LevelDbFullDisk : public ::testing::TestWithParam<Op> {};
 
 INSTANTIATE_TEST_SUITE_P(Ops, LevelDbFullDisk,
-                         ::testing::Values(Op::kWrite, Op::kSync, Op::kOpen, Op::kSyncDir,
-                                           Op::kRename));
+                         ::testing::Values(Op::kWrite, Op::kSync, Op::kOpen, Op::kRename));
 
 Fault NoSpace(OpSet ops, uint64_t nth) {
   Fault fault;
@@ -52,7 +51,7 @@ TEST_P(LevelDbFullDisk, AFreedReserveLetsEveryOperationGoOn) {
   for (uint64_t nth = 1; nth < 60; nth += 3) {
     MemoryEnv memory;
     int calls = 0;
-    LevelDbEnv env(memory, [&] { return ++calls, false; });
+    LevelDbEnv env(memory, [&](const std::string&) { return ++calls, false; });
     Model model;
     {
       ASSERT_TRUE(memory.CreateDir("/db").ok());
@@ -81,7 +80,7 @@ TEST_P(LevelDbFullDisk, AFreedReserveLetsEveryOperationGoOn) {
 TEST_P(LevelDbFullDisk, WithoutAReserveTheCodeComesBack) {
   MemoryEnv memory;
   int calls = 0;
-  LevelDbEnv env(memory, [&] { return ++calls, false; });
+  LevelDbEnv env(memory, [&](const std::string&) { return ++calls, false; });
   Fault fault = NoSpace(GetParam(), 1);
   fault.forever = true;
   ASSERT_TRUE(memory.CreateDir("/db").ok());
@@ -96,7 +95,7 @@ TEST_P(LevelDbFullDisk, WithoutAReserveTheCodeComesBack) {
 TEST(LevelDbWriteErrors, ALogIsTriedForAsLongAsSpaceIsMade) {
   MemoryEnv memory;
   int calls = 0;
-  LevelDbEnv env(memory, [&] {
+  LevelDbEnv env(memory, [&](const std::string&) {
     if (++calls == 3) memory.ClearFaults();
     return calls < 3;
   });
@@ -111,7 +110,7 @@ TEST(LevelDbWriteErrors, ALogIsTriedForAsLongAsSpaceIsMade) {
 
 TEST(LevelDbWriteErrors, ASyncThatFailedForSpaceWritesTheDataAgain) {
   MemoryEnv memory;
-  LevelDbEnv env(memory, [] { return false; });
+  LevelDbEnv env(memory, [](const std::string&) { return false; });
   leveldb::WritableFile* raw = nullptr;
   ASSERT_TRUE(env.NewWritableFile("/000001.log", &raw).ok());
   const std::unique_ptr<leveldb::WritableFile> file(raw);
@@ -124,6 +123,26 @@ TEST(LevelDbWriteErrors, ASyncThatFailedForSpaceWritesTheDataAgain) {
   ASSERT_TRUE(file->Sync().ok());
   EXPECT_EQ(memory.operation_count(Op::kWrite), before + 1);
   EXPECT_EQ(*memory.DurableBytes("/000001.log"), "syncedlost");
+}
+
+// The second one would succeed and have written nothing.
+TEST(LevelDbWriteErrors, ASyncOfADirectoryIsNotTriedAgain) {
+  MemoryEnv memory;
+  int calls = 0;
+  LevelDbEnv env(memory, [&](const std::string&) { return ++calls, true; });
+  leveldb::WritableFile* raw = nullptr;
+  ASSERT_TRUE(env.NewWritableFile("/000001.log", &raw).ok());
+  const std::unique_ptr<leveldb::WritableFile> file(raw);
+  ASSERT_TRUE(file->Append("data").ok());
+  memory.AddFault(NoSpace(Op::kSyncDir, 1));
+  EXPECT_FALSE(file->Sync().ok());
+  ASSERT_TRUE(env.NewWritableFile("/CURRENT.new", &raw).ok());
+  delete raw;
+  memory.AddFault(NoSpace(Op::kSyncDir, 1));
+  EXPECT_FALSE(env.RenameFile("/CURRENT.new", "/CURRENT").ok());
+  EXPECT_EQ(memory.fired_fault_count(), 2u);
+  EXPECT_EQ(calls, 0);
+  EXPECT_FALSE(env.write_failure().ok());
 }
 
 // A compaction without space. The database of these tests has write buffers of 64 KiB.
@@ -170,7 +189,7 @@ class LevelDbSpaceWait : public ::testing::Test {
   std::atomic<bool> room_{true};
   std::atomic<int> asked_{0};
   std::atomic<int> released_{0};
-  LevelDbEnv env_{memory_, [this] { return ++released_, false; },
+  LevelDbEnv env_{memory_, [this](const std::string&) { return ++released_, false; },
                   [this] {
                     ++asked_;
                     return room_.load();
@@ -191,8 +210,13 @@ TEST_F(LevelDbSpaceWait, BeforeThereIsRoomNothingIsWrittenAndChangesGoOn) {
   EXPECT_TRUE(ReadAll(*db_) == model_);
 }
 
-TEST_F(LevelDbSpaceWait, AWriteThatFoundNoSpaceIsTriedUntilThereIsSome) {
-  FailTables();
+class LevelDbSpaceWaitOfTables : public LevelDbSpaceWait,
+                                 public ::testing::WithParamInterface<Op> {};
+
+INSTANTIATE_TEST_SUITE_P(Ops, LevelDbSpaceWaitOfTables, ::testing::Values(Op::kWrite, Op::kSync));
+
+TEST_P(LevelDbSpaceWaitOfTables, OneThatFoundNoSpaceIsTriedUntilThereIsSome) {
+  FailTables(GetParam());
   FillABuffer();
   ASSERT_TRUE(Becomes([&] { return released_ >= 3; })) << "space is scarce as long as it waits";
   ASSERT_TRUE(Put(90).ok());
@@ -220,16 +244,6 @@ TEST_F(LevelDbSpaceWait, ASlowSyncIsNotHeldBackByIt) {
   memory_.SetHook(nullptr);
   memory_.ClearFaults();
   for (int i = 91; i < 300; ++i) ASSERT_TRUE(Put(i).ok());
-}
-
-TEST_F(LevelDbSpaceWait, ASyncOfATableThatFoundNoSpaceIsTriedUntilThereIsSome) {
-  FailTables(Op::kSync);
-  FillABuffer();
-  ASSERT_TRUE(Becomes([&] { return released_ >= 3; }));
-  memory_.ClearFaults();
-  for (int i = 90; i < 300; ++i) ASSERT_TRUE(Put(i).ok());
-  EXPECT_TRUE(env_.write_failure().ok());
-  EXPECT_TRUE(ReadAll(*db_) == model_);
 }
 
 TEST_F(LevelDbSpaceWait, ADatabaseIsClosedMeanwhile) {

@@ -34,6 +34,14 @@ class SpaceReserveTest : public ::testing::Test {
       ASSERT_TRUE(file->Allocate(0, free - bytes).ok());
     }
   }
+  void FailFromNowOn(Op op, int error) {
+    Fault fault;
+    fault.ops = op;
+    fault.forever = true;
+    fault.path_contains = "reserve";
+    fault.error = error;
+    env_.AddFault(fault);
+  }
   // The next try comes after an interval that the test need not know.
   bool ScarceEvenAfterAWhile(bool until) {
     bool scarce = reserve_.scarce();
@@ -274,12 +282,7 @@ TEST_F(SpaceReserveTest, OneThatSomebodyRemovedIsBuiltAgain) {
 TEST_F(SpaceReserveTest, AFailureOfAnotherKindDoesNotEndScarcity) {
   UseUp();
   FillBut(100 * kMebibyte);
-  Fault fault;
-  fault.ops = Op::kOpen;
-  fault.forever = true;
-  fault.path_contains = "reserve";
-  fault.error = EMFILE;
-  env_.AddFault(fault);
+  FailFromNowOn(Op::kOpen, EMFILE);
   EXPECT_TRUE(ScarceAfterATry());
   EXPECT_GE(env_.fired_fault_count(), 1u);
   env_.ClearFaults();
@@ -287,13 +290,17 @@ TEST_F(SpaceReserveTest, AFailureOfAnotherKindDoesNotEndScarcity) {
   EXPECT_EQ(Allocated(), kWhole);
 }
 
+TEST_F(SpaceReserveTest, WherePreallocationIsNoMoreACompactionGoesOnAllTheSame) {
+  UseUp();
+  FailFromNowOn(Op::kAllocate, EOPNOTSUPP);
+  EXPECT_FALSE(reserve_.RoomToCompact());
+  ASSERT_TRUE(env_.Remove("/filler").ok());
+  EXPECT_FALSE(ScarceEvenAfterAWhile(false));
+  EXPECT_TRUE(reserve_.RoomToCompact());
+}
+
 TEST_F(SpaceReserveTest, WithoutPreallocationThereIsNoReserveAndScarcityOnlyWithoutSpace) {
-  Fault fault;
-  fault.ops = Op::kAllocate;
-  fault.forever = true;
-  fault.path_contains = "reserve";
-  fault.error = EOPNOTSUPP;
-  env_.AddFault(fault);
+  FailFromNowOn(Op::kAllocate, EOPNOTSUPP);
   reserve_.Build();
   EXPECT_FALSE(reserve_.scarce());
   FillBut(4096);

@@ -321,6 +321,20 @@ TEST(WarmStoreFullDisk, HoweverOftenItIsFilledTheStoreOpensAgainAndGoesOnWhenThe
   }
 }
 
+TEST(WarmStoreFullDisk, IsClosedCleanly) {
+  MemoryEnv env;
+  {
+    auto store = OpenStore(env, true);
+    ASSERT_TRUE(store.ok());
+    env.SetCapacity(UsedBytes(env));
+    const Status closed = (*store)->Close();
+    EXPECT_TRUE(closed.ok()) << closed.ToString();
+  }
+  const auto store = OpenStore(env, false);
+  ASSERT_TRUE(store.ok()) << store.status().ToString();
+  EXPECT_TRUE((*store)->was_clean());
+}
+
 // The usual way to make a store is to make its directory, and nobody syncs that.
 TEST(WarmStore, InADirectoryThatWasJustMadeSurvivesAPowerCut) {
   for (uint64_t seed = 0; seed < 16; ++seed) {
