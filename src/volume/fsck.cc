@@ -21,7 +21,9 @@ Status CheckOpened(fsck::State& state) {
   CAIRN_RETURN_IF_ERROR(fsck::CheckSnapshots(state));
   CAIRN_RETURN_IF_ERROR(fsck::CheckBranches(state));
   CAIRN_RETURN_IF_ERROR(fsck::CheckExtents(state));
-  return state.options.check_data ? fsck::CheckData(state) : Status::Ok();
+  if (state.options.check_data) CAIRN_RETURN_IF_ERROR(fsck::CheckData(state));
+  fsck::CheckTables(state);
+  return Status::Ok();
 }
 
 }  // namespace
@@ -63,7 +65,7 @@ Result<FsckReport> CheckStore(Env& env, const std::string& dir, const FsckOption
   // Also after an error: a store that is closed in order is easier to open again.
   Status closed = store.Close();
   CAIRN_RETURN_IF_ERROR(std::move(checked));
-  CAIRN_RETURN_IF_ERROR(std::move(closed));
+  if (state.rewriting.ok()) CAIRN_RETURN_IF_ERROR(std::move(closed));
   return report;
 }
 

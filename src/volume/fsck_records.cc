@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "src/volume/fsck_state.h"
 #include "src/warm/warm_format.h"
@@ -234,6 +235,7 @@ class RecordReader {
 
 Status CheckRecords(State& state) {
   CAIRN_RETURN_IF_ERROR(RecordReader(state).ReadAll());
+  state.all_records_read = state.index_readable;
   const InodeEntry* const root = state.FindInode(kRootInode);
   if (root == nullptr || root->record.kind != FileKind::kDirectory) {
     // Without a root every name would look lost.
@@ -241,6 +243,31 @@ Status CheckRecords(State& state) {
     state.Add({Severity::kDamage, "root", "/", "the root is not a directory"}, Repair::kNo);
   }
   return Status::Ok();
+}
+
+void CheckTables(State& state) {
+  const std::string where = state.store.dir() + "/index";
+  std::map<std::string, Status> damaged = state.store.index().damaged_tables();
+  // Before the first one is written anew, which may take others away.
+  std::erase_if(damaged, [&](const auto& table) {
+    const auto& [path, damage] = table;
+    if (state.store.env().Info(path).status().code() != Code::kNotFound) return false;
+    state.Add({Severity::kNote, "index-table", where,
+               damage.context() + ": its records were written anew meanwhile"},
+              Repair::kNo);
+    return true;
+  });
+  for (const auto& [path, damage] : damaged) {
+    FsckFinding finding{Severity::kDamage, "index-table", where, damage.context()};
+    if (state.all_records_read) finding.what += ": its records can all be read";
+    if (state.repairing() && state.rewriting.ok()) {
+      state.rewriting = state.store.index().RewriteTable(path);
+    }
+    if (!state.rewriting.ok()) {
+      finding.what += ", but not be written anew: " + state.rewriting.context();
+    }
+    state.Add(std::move(finding), state.rewriting.ok() ? Repair::kYes : Repair::kNo);
+  }
 }
 
 Status CheckCounter(State& state) {

@@ -83,6 +83,11 @@ class State {
   // False when records could not be read. Nothing is repaired then: what seems to be in nobody's
   // use may be used by what could not be read.
   bool index_readable = true;
+  // The same, but for the root: of what could be read, everything is known.
+  bool all_records_read = false;
+  // The first failure to write a table anew. The index may then take no more changes, and not be
+  // closed without an error, which tells nothing that is not in the report.
+  Status rewriting;
   std::vector<InodeEntry> inodes;          // by id
   std::vector<BranchEntry> branches;       // by id
   std::vector<BranchId> dead;              // by id
@@ -118,6 +123,10 @@ Status CheckExtents(State& state);
 
 // fsck_data.cc: blocks against their checksums. Reads all data that has any.
 Status CheckData(State& state);
+
+// fsck_records.cc: tables of the index that are damaged where no record is. The last one, since
+// nothing else can be changed any more when one of them cannot be written anew.
+void CheckTables(State& state);
 
 // A key as people can read it: its letter and its ids, or its bytes in hexadecimal.
 std::string KeyText(std::string_view key);

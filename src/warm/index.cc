@@ -3,6 +3,7 @@
 #include <leveldb/cache.h>
 #include <leveldb/db.h>
 #include <leveldb/filter_policy.h>
+#include <leveldb/table.h>
 #include <leveldb/write_batch.h>
 
 #include <algorithm>
@@ -30,6 +31,30 @@ leveldb::Status WriteOrDie(leveldb::DB& db, const leveldb::WriteOptions& options
 leveldb::Status GetOrDie(leveldb::DB& db, const leveldb::ReadOptions& options,
                          const std::string& key, std::string& value) noexcept {
   return db.Get(options, key, &value);
+}
+void CompactOrDie(leveldb::DB& db, const leveldb::Slice& key) noexcept {
+  db.CompactRange(&key, &key);
+}
+
+// The first key in the table at `path`, also when it was deleted since.
+Result<std::string> FirstKey(LevelDbEnv& env, const std::string& path) {
+  constexpr size_t kInternalBytes = 8;  // sequence number and type, behind each key of a table
+  uint64_t size = 0;
+  leveldb::RandomAccessFile* opened = nullptr;
+  leveldb::Status status = env.GetFileSize(path, &size);
+  if (status.ok()) status = env.NewRandomAccessFile(path, &opened);
+  const std::unique_ptr<leveldb::RandomAccessFile> file(opened);
+  leveldb::Table* table = nullptr;
+  if (status.ok()) status = leveldb::Table::Open({}, file.get(), size, &table);
+  if (!status.ok()) return env.FromLevelDb(status, "index");
+  const std::unique_ptr<leveldb::Table> owned(table);
+  const std::unique_ptr<leveldb::Iterator> it(table->NewIterator(leveldb::ReadOptions()));
+  it->SeekToFirst();
+  if (!it->status().ok()) return env.FromLevelDb(it->status(), "index");
+  if (!it->Valid() || it->key().size() < kInternalBytes) {
+    return Status(Code::kCorrupt, "index: " + path + ": a table without a key");
+  }
+  return std::string(it->key().data(), it->key().size() - kInternalBytes);
 }
 
 }  // namespace
@@ -233,6 +258,39 @@ Status Index::Walk(
   }
   if (!it->status().ok()) return database_->env->FromLevelDb(it->status(), "index: walk");
   return Status::Ok();
+}
+
+std::map<std::string, Status> Index::damaged_tables() const {
+  return database_->env->damaged_tables();
+}
+
+Status Index::RewriteTable(const std::string& path) {
+  LevelDbEnv& env = *database_->env;
+  const auto key = FirstKey(env, path);
+  if (!env.FileExists(path)) return Status::Ok();  // compacted meanwhile
+  if (!key.ok()) return key.status();
+  // Something newer above the table, with which its level is compacted: LevelDB leaves the lowest
+  // level alone when there is nothing to merge into it.
+  auto value = Get(*key, "a record");
+  IndexBatch batch;
+  if (value.ok()) {
+    batch.PutRaw(*key, std::move(*value));
+  } else if (value.status().code() == Code::kNotFound) {
+    batch.DeleteRaw(*key);
+  } else {
+    return std::move(value).status();
+  }
+  CAIRN_RETURN_IF_ERROR(Commit(batch));
+  env.StopWaiting();
+  CompactOrDie(*database_->db, *key);
+  if (!env.FileExists(path)) return Status::Ok();
+  // LevelDB tells of a compaction that failed when it is next given a change.
+  leveldb::WriteOptions options;
+  options.sync = true;
+  leveldb::WriteBatch nothing;
+  CAIRN_RETURN_IF_ERROR(
+      env.FromLevelDb(WriteOrDie(*database_->db, options, nothing), "index: compaction"));
+  return Status(Code::kIo, "index: " + path + ": was compacted, but could not be removed");
 }
 
 Status Index::ForEachXattr(

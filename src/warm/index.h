@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -163,6 +164,14 @@ class Index {
                     const std::function<bool(std::string_view key, std::string_view value)>& sink);
   // Records whose keys start with a letter that this version does not know, for fsck.
   Status ForEachUnknown(const std::function<bool(std::string_view key)>& sink);
+
+  // LevelDB's tables of which a part could not be read since the opening, by path, and why; see
+  // LevelDbEnv. Where all records can be read, it is one that LevelDB does without.
+  std::map<std::string, Status> damaged_tables() const;
+  // Compacts the table's records into others, so that the file goes; OK when it is gone already.
+  // From then on LevelDB's own work does not wait for space: once it found none, Commit fails until
+  // the index is opened again. REQUIRES: all records can be read; nobody commits meanwhile.
+  Status RewriteTable(const std::string& path);
 
  private:
   Index();

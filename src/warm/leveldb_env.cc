@@ -94,6 +94,20 @@ leveldb::Status LevelDbEnv::Report(const Status& status) {
                                          : leveldb::Status::IOError(status.context());
 }
 
+void LevelDbEnv::NoteDamagedTable(const std::string& path, const Status& damage) {
+  {
+    MutexLock lock(mu_);
+    if (damaged_tables_.size() >= kNotedTables) return;
+    if (!damaged_tables_.emplace(path, damage).second) return;
+  }
+  LogWarn("a table of the index cannot be read in full: {}", damage.context());
+}
+
+std::map<std::string, Status> LevelDbEnv::damaged_tables() const {
+  MutexLock lock(mu_);
+  return damaged_tables_;
+}
+
 Status LevelDbEnv::FromLevelDb(const leveldb::Status& status, std::string_view what) const {
   if (status.ok()) return Status::Ok();
   std::string text = status.ToString();
@@ -299,6 +313,7 @@ leveldb::Status LevelDbEnv::LockFile(const std::string& path, leveldb::FileLock*
     MutexLock guard(mu_);
     log_failure_ = Status::Ok();
     write_failure_ = Status::Ok();
+    damaged_tables_.clear();
     current_uncertain_ = false;
     may_wait_ = true;
     // Here, since Schedule cannot tell of a failure.

@@ -10,7 +10,9 @@
 //   more changes until it is opened again, also none that free space.
 // - Damage to a table names the table: what is read from it is checked here, because LevelDB's
 //   messages often name no file, and may reach the user on another thread. A table that is gone
-//   is damage too, not "not found", which LevelDB would take for the absence of the key.
+//   is damage too, not "not found", which LevelDB would take for the absence of the key. What
+//   LevelDB does without when it cannot read it, e.g. a filter, it tells nobody: see
+//   damaged_tables.
 // - A CURRENT that cannot be looked at counts as present: LevelDB would otherwise begin a
 //   new database in the place of the old one.
 //
@@ -26,6 +28,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -77,6 +80,10 @@ class LevelDbEnv final : public leveldb::Env {
   // its files hold now may be other than what they hold after a power cut.
   Status write_failure() const;
 
+  // The first read of each table that failed or found damage since a database was last opened, by
+  // path; of kNotedTables tables at most. Some may be gone since.
+  std::map<std::string, Status> damaged_tables() const;
+
   // leveldb::Env. Failures other than "absent" and "exists" are remembered for FromLevelDb.
   leveldb::Status NewSequentialFile(const std::string& path,
                                     leveldb::SequentialFile** result) override;
@@ -107,6 +114,8 @@ class LevelDbEnv final : public leveldb::Env {
   cairn::Env& env() { return env_; }
   // `status` for LevelDB; remembers a failure.
   leveldb::Status Report(const Status& status);
+  // For damaged_tables; the first time for each table a line in the log, too.
+  void NoteDamagedTable(const std::string& path, const Status& damage);
   // Around the writing of a file: a change that is at that is not held back, however slow the disk
   // is. Does nothing on LevelDB's own thread.
   void WritingBegins();
@@ -136,6 +145,7 @@ class LevelDbEnv final : public leveldb::Env {
 
   // More than LevelDB has open errors at a time.
   static constexpr size_t kRememberedFailures = 16;
+  static constexpr size_t kNotedTables = 1000;
   static constexpr std::chrono::milliseconds kSpaceInterval{100};  // from look to look
   static constexpr std::chrono::seconds kMostHeldBack{5};
 
@@ -157,6 +167,7 @@ class LevelDbEnv final : public leveldb::Env {
   std::deque<Status> failures_ CAIRN_GUARDED_BY(mu_);  // newest last, contexts distinct
   Status log_failure_ CAIRN_GUARDED_BY(mu_);           // of a log since the last LockFile
   Status write_failure_ CAIRN_GUARDED_BY(mu_);         // of any file since then
+  std::map<std::string, Status> damaged_tables_ CAIRN_GUARDED_BY(mu_);  // since then
   // A rename of CURRENT failed, and nobody knows which MANIFEST it names after a power cut.
   bool current_uncertain_ CAIRN_GUARDED_BY(mu_) = false;
   std::deque<Work> scheduled_ CAIRN_GUARDED_BY(mu_);

@@ -24,12 +24,7 @@ Result<size_t> ReadAndRemember(File& file, uint64_t offset, std::span<std::byte>
   return file.ReadAt(offset, out);
 }
 
-// A footer, or a block with its trailer.
-bool IsGoodTableRead(std::span<const std::byte> bytes) {
-  if (bytes.size() == kTableFooterBytes &&
-      LoadLittleEndian<uint64_t>(bytes.last(sizeof(uint64_t))) == kTableMagic) {
-    return true;
-  }
+bool IsGoodTableBlock(std::span<const std::byte> bytes) {
   if (bytes.size() < kTableTrailerBytes) return false;
   const auto checked = bytes.first(bytes.size() - sizeof(uint32_t));
   return MaskCrc(Crc32c(checked)) == LoadLittleEndian<uint32_t>(bytes.last(sizeof(uint32_t)));
@@ -65,15 +60,25 @@ leveldb::Status LevelDbTableFile::Read(uint64_t offset, size_t length, leveldb::
                                        char* scratch) const {
   *result = leveldb::Slice();
   const Result<size_t> got = ReadAndRemember(*file_, offset, Bytes(scratch, length));
-  if (!got.ok()) return owner_.Report(got.status());
-  if (*got != length) {
-    return owner_.Report(Status(
-        Code::kCorrupt, file_->path() + ": offset " + std::to_string(offset) + ": only " +
-                            std::to_string(*got) + " of " + std::to_string(length) + " bytes"));
+  const auto damaged = [&](const std::string& what) {
+    return Status(Code::kCorrupt,
+                  file_->path() + ": offset " + std::to_string(offset) + ": " + what);
+  };
+  Status status;
+  if (!got.ok()) {
+    status = got.status();
+  } else if (*got != length) {
+    status = damaged("only " + std::to_string(*got) + " of " + std::to_string(length) + " bytes");
+  } else {
+    const TableFooter footer = CheckTableFooter(Bytes(scratch, length), offset);
+    if (footer == TableFooter::kUsable) owner_.NoteDamagedTable(file_->path(), damaged("footer"));
+    if (footer == TableFooter::kBad && !IsGoodTableBlock(Bytes(scratch, length))) {
+      status = damaged("wrong checksum");
+    }
   }
-  if (!IsGoodTableRead(Bytes(scratch, length))) {
-    return owner_.Report(Status(
-        Code::kCorrupt, file_->path() + ": offset " + std::to_string(offset) + ": wrong checksum"));
+  if (!status.ok()) {
+    owner_.NoteDamagedTable(file_->path(), status);
+    return owner_.Report(status);
   }
   *result = leveldb::Slice(scratch, length);
   return leveldb::Status::OK();

@@ -39,7 +39,8 @@ class LevelDbSequentialFile final : public leveldb::SequentialFile {
 };
 
 // A table. LevelDB reads whole blocks and the footer of one, never less: every read is checked
-// here, and gives Corruption with path and offset when it is short or its checksum is wrong.
+// here, and gives Corruption with path and offset when it is short or its checksum is wrong. What
+// is wrong is noted, also of a footer that serves all the same.
 class LevelDbTableFile final : public leveldb::RandomAccessFile {
  public:
   LevelDbTableFile(LevelDbEnv& owner, std::unique_ptr<File> file)

@@ -12,11 +12,18 @@
 // not cross the end of a block; when fewer than 7 bytes are left there, they are zeros and belong
 // to no fragment. First and middle fragments therefore always end where their block ends, middle
 // and last ones begin where theirs begins. A table block is followed by one byte (its
-// compression) and the masked CRC-32C of block and byte; a table ends with a 48-byte footer whose
-// last 8 bytes are a magic number.
+// compression) and the masked CRC-32C of block and byte. A table ends with its filter block, if it
+// has one, its metaindex block, its index block and a footer:
+//
+//   0       n     where the metaindex block is and its size without trailer, as varints
+//   n       m     the same of the index block
+//   n+m     ...   zeros
+//   40      8     a magic number, little-endian
 #ifndef CAIRN_SRC_WARM_LEVELDB_FORMAT_H_
 #define CAIRN_SRC_WARM_LEVELDB_FORMAT_H_
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -44,6 +51,68 @@ Integer LoadLittleEndian(std::span<const std::byte> bytes) {
     value = static_cast<Integer>(value | static_cast<Integer>(bytes[i]) << (8 * i));
   }
   return value;
+}
+
+// Takes a varint off the front of `rest`; false when there is none.
+inline bool TakeVarint(std::span<const std::byte>& rest, uint64_t& value) {
+  value = 0;
+  for (int shift = 0; shift < 64 && !rest.empty(); shift += 7) {
+    const auto byte = std::to_integer<uint64_t>(rest.front());
+    rest = rest.subspan(1);
+    value |= (byte & 0x7f) << shift;
+    if (byte < 0x80) return true;
+  }
+  return false;
+}
+
+// What a footer says of a block.
+struct TableBlock {
+  uint64_t begin = 0;
+  uint64_t size = 0;  // without its trailer
+  uint64_t end() const { return begin + size + kTableTrailerBytes; }
+  // Of the shortest varints that say so.
+  size_t varint_bytes() const {
+    const auto bytes = [](uint64_t value) {
+      return std::max<size_t>(1, (static_cast<size_t>(std::bit_width(value)) + 6) / 7);
+    };
+    return bytes(begin) + bytes(size);
+  }
+};
+
+// Takes one off the front of `rest`; none when there are not two varints.
+inline std::optional<TableBlock> TakeTableBlock(std::span<const std::byte>& rest) {
+  TableBlock block;
+  if (!TakeVarint(rest, block.begin) || !TakeVarint(rest, block.size)) return std::nullopt;
+  return block;
+}
+
+enum class TableFooter {
+  kGood,
+  kUsable,  // wrong only in what no record needs: the metaindex block's place or the zeros
+  kBad,     // none, or one that does not lead to the index block
+};
+
+// What `bytes`, read at `offset` of a table, are as its footer. It has no checksum, but what it
+// says has to fit: the metaindex block, the index block and the footer lie one behind the other.
+inline TableFooter CheckTableFooter(std::span<const std::byte> bytes, uint64_t offset) {
+  constexpr size_t kMagicBytes = sizeof(kTableMagic);
+  if (bytes.size() != kTableFooterBytes ||
+      LoadLittleEndian<uint64_t>(bytes.last(kMagicBytes)) != kTableMagic) {
+    return TableFooter::kBad;
+  }
+  std::span<const std::byte> rest = bytes.first(kTableFooterBytes - kMagicBytes);
+  const auto metaindex = TakeTableBlock(rest);
+  const auto index = TakeTableBlock(rest);
+  if (!metaindex || !index) return TableFooter::kBad;
+  // LevelDB takes memory for whatever size it reads here.
+  if (metaindex->size > offset || index->size > offset) return TableFooter::kBad;
+  if (index->begin > offset || index->end() != offset) return TableFooter::kBad;
+  const bool is_good =
+      metaindex->end() == index->begin &&
+      metaindex->varint_bytes() + index->varint_bytes() + rest.size() + kMagicBytes ==
+          bytes.size() &&
+      std::all_of(rest.begin(), rest.end(), [](std::byte byte) { return byte == std::byte{0}; });
+  return is_good ? TableFooter::kGood : TableFooter::kUsable;
 }
 
 enum class FragmentType : uint8_t { kFull = 1, kFirst = 2, kMiddle = 3, kLast = 4 };

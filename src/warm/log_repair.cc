@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "src/base/log.h"
+#include "src/warm/leveldb_format.h"
 #include "src/warm/log_check.h"
 
 namespace cairn {
@@ -103,16 +104,7 @@ class ManifestState {
     }
   }
 
-  bool Varint(uint64_t& value) {
-    value = 0;
-    for (int shift = 0; shift < 64 && !rest_.empty(); shift += 7) {
-      const auto byte = std::to_integer<uint64_t>(rest_.front());
-      rest_ = rest_.subspan(1);
-      value |= (byte & 0x7f) << shift;
-      if (byte < 0x80) return true;
-    }
-    return false;
-  }
+  bool Varint(uint64_t& value) { return TakeVarint(rest_, value); }
 
   bool Bytes() {
     uint64_t length = 0;

@@ -1,4 +1,4 @@
-// fsck: opening, records, the id counter, branches. Names and extents have files of their own.
+// fsck: opening, records, the id counter, branches. The rest has files of its own (fsck_*_test.cc).
 #include "src/volume/fsck.h"
 
 #include "src/warm/warm_format.h"

@@ -309,6 +309,44 @@ struct Life {
   }
 };
 
+// Also one on the lowest level with nothing above it, and one whose first key was deleted since.
+TEST_F(IndexTest, ARewrittenTableIsGoneAndItsRecordsAreNot) {
+  const auto tables = [&] {
+    std::vector<std::string> paths;
+    for (const std::string& path : env_.AllFiles()) {
+      if (path.ends_with(".ldb")) paths.push_back(path);
+    }
+    return paths;
+  };
+  IndexBatch batch;
+  for (uint64_t number = 1; number <= 100; ++number) batch.PutOrphan(InodeId(number));
+  Commit(batch);
+  batch.Clear();
+  // More than the write buffer holds: the next change makes it a table, on level 2.
+  for (uint64_t number = 0; number < 30; ++number) {
+    batch.PutXattr(InodeId(500), "user." + std::to_string(number), std::string(4096, 'x'));
+  }
+  Commit(batch);
+  Reopen();  // what the log holds becomes a table
+  batch.Clear();
+  batch.DeleteOrphan(InodeId(1));
+  Commit(batch);
+  Reopen();
+  ASSERT_GE(tables().size(), 2u);
+  for (int turn = 0; turn < 4; ++turn) {
+    for (const std::string& path : tables()) {
+      SCOPED_TRACE(path);
+      const Status status = index_->RewriteTable(path);
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      EXPECT_FALSE(env_.Exists(path));
+    }
+    uint64_t next = 2;
+    ASSERT_TRUE(index_->ForEachOrphan([&](InodeId id) { return id.value() == next++; }).ok());
+    EXPECT_EQ(next, 101u);
+  }
+  EXPECT_TRUE(index_->damaged_tables().empty());
+}
+
 // Blocks of a table that cannot be read are passed over, and only the end of the walk says so.
 class DamagedIndexTest : public IndexTest {
  protected:

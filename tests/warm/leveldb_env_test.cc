@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <leveldb/db.h>
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
@@ -14,6 +15,7 @@
 
 #include "src/base/blocking.h"
 #include "src/env/memory_env.h"
+#include "src/warm/leveldb_format.h"
 #include "src/warm/log_check.h"
 #include "tests/warm/leveldb_helpers.h"
 #include "tests/warm/log_builder.h"
@@ -201,15 +203,19 @@ class LevelDbDamage : public ::testing::Test {
   Status ReadEverything() {
     LevelDbEnv env(memory_);
     auto db = OpenDb(env, "/db");
+    damaged_ = env.damaged_tables();
     if (!db.ok()) return db.status();
     const std::unique_ptr<leveldb::Iterator> it((*db)->NewIterator(leveldb::ReadOptions()));
     row_count_ = 0;
     for (it->SeekToFirst(); it->Valid(); it->Next()) ++row_count_;
+    damaged_ = env.damaged_tables();
     return env.FromLevelDb(it->status(), "walk");
   }
 
   MemoryEnv memory_;
-  int row_count_ = 0;  // that ReadEverything found
+  // What ReadEverything found.
+  int row_count_ = 0;
+  std::map<std::string, Status> damaged_;
 };
 
 TEST_F(LevelDbDamage, AFlippedByteInATableNamesTheTable) {
@@ -217,14 +223,57 @@ TEST_F(LevelDbDamage, AFlippedByteInATableNamesTheTable) {
   ASSERT_TRUE(ReadEverything().ok());
   const uint64_t size = memory_.Info(table)->size;
   for (uint64_t at = 0; at < size; at += at + 300 < size ? 4001 : 1) {
-    if (size - at <= 40 && size - at > 8) continue;  // padding of the footer holds nothing
     ASSERT_TRUE(memory_.FlipByte(table, at).ok());
     const Status status = ReadEverything();
+    ASSERT_TRUE(memory_.FlipByte(table, at).ok());
+    ASSERT_TRUE(damaged_.contains(table)) << at;
+    EXPECT_THAT(damaged_.at(table).context(), HasSubstr(table)) << at;
+    if (status.ok() && at >= size - kTableFooterBytes) {
+      EXPECT_EQ(row_count_, 400) << at;  // what no record needs
+      continue;
+    }
     EXPECT_EQ(status.code(), Code::kCorrupt) << at << ": " << status.ToString();
     EXPECT_THAT(status.context(), HasSubstr(table)) << at;
-    ASSERT_TRUE(memory_.FlipByte(table, at).ok());
   }
   EXPECT_TRUE(ReadEverything().ok());
+  EXPECT_TRUE(damaged_.empty());
+}
+
+TEST_F(LevelDbDamage, EachFlippedBitOfAFooterIsNoticedAndTheUnneededOnesDoNoHarm) {
+  const std::string table = MakeTables();
+  const uint64_t offset = memory_.Info(table)->size - kTableFooterBytes;
+  std::array<std::byte, kTableFooterBytes> footer;
+  ASSERT_EQ(*(*memory_.Open(table, OpenMode::kReadOnly))->ReadAt(offset, footer), footer.size());
+  EXPECT_EQ(CheckTableFooter(footer, offset), TableFooter::kGood);
+  EXPECT_EQ(CheckTableFooter(footer, offset + 1), TableFooter::kBad);
+  const auto flip = [&](size_t bit) { footer[bit / 8] ^= std::byte{1} << bit % 8; };
+  int usable_places = 0;
+  for (size_t bit = 0; bit < footer.size() * 8; ++bit) {
+    SCOPED_TRACE(bit);
+    flip(bit);
+    const TableFooter found = CheckTableFooter(footer, offset);
+    EXPECT_NE(found, TableFooter::kGood);
+    if (found == TableFooter::kUsable) {
+      ASSERT_TRUE((*memory_.Open(table, OpenMode::kReadWrite))->WriteAt(offset, footer).ok());
+      EXPECT_TRUE(ReadEverything().ok());
+      EXPECT_EQ(row_count_, 400);
+      EXPECT_TRUE(damaged_.contains(table));
+    }
+    std::span<const std::byte> rest = footer;
+    const auto metaindex = TakeTableBlock(rest);
+    const size_t metaindex_end = footer.size() - rest.size();
+    TakeTableBlock(rest);
+    if (bit / 8 < metaindex_end && bit % 8 != 7) {
+      EXPECT_EQ(found, metaindex->size > offset ? TableFooter::kBad : TableFooter::kUsable);
+      if (found == TableFooter::kUsable) ++usable_places;
+    } else if (bit / 8 >= footer.size() - 8) {
+      EXPECT_EQ(found, TableFooter::kBad);
+    } else if (bit / 8 >= footer.size() - rest.size()) {
+      EXPECT_EQ(found, TableFooter::kUsable);
+    }
+    flip(bit);
+  }
+  EXPECT_GT(usable_places, 14);
 }
 
 TEST_F(LevelDbDamage, ATruncatedTableNamesTheTable) {
