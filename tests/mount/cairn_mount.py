@@ -219,10 +219,10 @@ class Mount:
         check(done.returncode == 0,
               f"cairn fsck exited {done.returncode}: {(done.stdout + done.stderr).strip()}")
 
-    def held_by_store(self):
-        """Bytes that the store's files hold on the host."""
+    def held_by_store(self, part=""):
+        """Bytes that the store's files hold on the host, or those of one of its folders."""
         total = 0
-        for folder, _, files in os.walk(self.store):
+        for folder, _, files in os.walk(os.path.join(self.store, part)):
             for name in files:
                 with contextlib.suppress(FileNotFoundError):
                     total += os.stat(os.path.join(folder, name)).st_blocks * 512
