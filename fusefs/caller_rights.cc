@@ -40,11 +40,11 @@ bool ModeAllows(const Caller& caller, const Attributes& file, uint32_t wanted) {
 }
 
 Status CheckReach(Filesystem& filesystem, const Caller& caller, InodeId inode) {
-  const Status hidden(Code::kAccess, "a directory above does not let you through");
+  Status hidden(Code::kAccess, "a directory above does not let you through");
   // Which numbers there are is not for everybody either.
-  const auto answer = [&](Status status) {
+  const auto answer = [&](const Status& status) {
     const bool unknown = status.code() == Code::kNotFound && caller.uid != 0;
-    return unknown ? hidden : std::move(status);
+    return unknown ? hidden : status;
   };
   while (inode != kRootInode) {
     const auto parent = filesystem.Parent(inode);

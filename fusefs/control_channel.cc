@@ -12,7 +12,7 @@ namespace cairn {
 namespace {
 
 // The longest payload is an INIT request, about 100 bytes; reasons are sentences.
-constexpr size_t kMaxPayload = 16 * 1024;
+constexpr size_t kMaxPayload = size_t{16} * 1024;
 
 }  // namespace
 

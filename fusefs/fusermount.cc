@@ -41,6 +41,7 @@ std::string HelperOptions(const MountPlace& place, const MountOptions& options) 
 // Runs the helper; `socket`, when there is one, is its _FUSE_COMMFD. Returns its process.
 Result<pid_t> StartHelper(std::vector<std::string> arguments, int socket) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   const std::string socket_number = std::to_string(socket);

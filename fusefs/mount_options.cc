@@ -16,8 +16,8 @@ constexpr uint64_t kLeastMemory = 32ull << 20;
 constexpr uint64_t kLeastJournal = 1ull << 20;
 constexpr uint64_t kMostJournal = 1ull << 40;
 constexpr int kMostThreads = 256;
-constexpr int64_t kMostWatchdogSeconds = 24 * 3600;
-constexpr int64_t kMostSealSeconds = 7 * 24 * 3600;
+constexpr int64_t kMostWatchdogSeconds = int64_t{24} * 3600;
+constexpr int64_t kMostSealSeconds = int64_t{7} * 24 * 3600;
 
 struct FlagOption {
   std::string_view name;

@@ -87,7 +87,7 @@ Status Link(const Request& request, InodeId inode, fuse_ino_t new_parent, const 
 
 // ops_attr.cc
 Status GetAttr(const Request& request, InodeId inode, fuse_file_info* file);
-Status SetAttr(const Request& request, InodeId inode, struct stat* attributes, int to_set,
+Status SetAttr(const Request& request, InodeId inode, struct stat* wanted, int to_set,
                fuse_file_info* file);
 Status StatFs(const Request& request, InodeId inode);
 // Clears the set-id bits of a volume that somebody without CAP_FSETID wrote to, as the kernel asks

@@ -70,7 +70,7 @@ Status Open(const Request& request, InodeId inode, fuse_file_info* file) {
   const auto opened = filesystem.OpenVolume(inode, request.handle_id(), truncate);
   if (!opened.ok()) return pages ? pages->Failed(opened.status()) : opened.status();
   if (truncate && (request.body<fuse_open_in>().open_flags & FUSE_OPEN_KILL_SUIDGID)) {
-    const Status cleared = ClearSetIdBits(filesystem, inode, request.caller());
+    Status cleared = ClearSetIdBits(filesystem, inode, request.caller());
     if (!cleared.ok()) {
       filesystem.ReleaseVolume(inode, request.handle_id());
       return cleared;

@@ -17,7 +17,7 @@ void PutTags(const std::map<std::string, std::string>& tags, char* field, size_t
   for (const auto& [key, value] : tags) {
     const std::string item = key + "=" + value;
     if (item.size() + 2 > size - used) return;
-    std::memcpy(field + used, item.data(), item.size());
+    std::memcpy(field + used, item.c_str(), item.size() + 1);
     used += item.size() + 1;
   }
 }

@@ -24,7 +24,7 @@ Status MakeHole(const Request& request, Volume& volume, uint64_t offset, uint64_
 
 Status Reserve(const Request& request, Volume& volume, uint64_t offset, uint64_t length,
                bool keep_size) {
-  const Status done = volume.Allocate(offset, length, keep_size);
+  Status done = volume.Allocate(offset, length, keep_size);
   if (done.ok()) return request.AnswerDone();
   // It may have grown as far as there was space.
   Invalidator* const invalidator = request.edge().invalidator();

@@ -59,8 +59,8 @@ bool IsTrigger(std::string_view name) { return name == kSnapshotTrigger || name 
 Status PullTrigger(const Request& request, InodeId inode, std::string_view name,
                    std::string_view value) {
   Invalidation changed;
-  const Status done = name == kSnapshotTrigger ? TakeSnapshot(request, inode, value, changed)
-                                               : StartClone(request, inode, value, changed);
+  Status done = name == kSnapshotTrigger ? TakeSnapshot(request, inode, value, changed)
+                                         : StartClone(request, inode, value, changed);
   if (!done.ok()) {
     // Whatever the reason: setfattr(1) shows an errno and nothing else.
     request.filesystem().NoteError(inode, done);

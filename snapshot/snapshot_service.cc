@@ -201,8 +201,8 @@ Result<std::optional<CreateResult>> SnapshotService::Impl::FindByToken(
 }
 
 SnapshotInfo SnapshotService::Impl::ShowOr(const SnapshotInfo& known) {
-  auto shown = Show(known.id);
-  return shown.ok() ? std::move(*shown) : known;
+  const auto shown = Show(known.id);
+  return shown.ok() ? *shown : known;
 }
 
 CreateResult SnapshotService::Impl::Describe(const SnapshotOps::Created& created,

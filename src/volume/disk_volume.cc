@@ -184,7 +184,7 @@ Status DiskVolume::CommitChange(IndexBatch& batch, const RecordChange& change,
   InodeRecord record = before;
   change.apply(record);
   batch.PutInode(inode_, record);
-  const Status committed = commit();
+  Status committed = commit();
   if (!committed.ok()) {
     if (times_were_dirty) times_dirty_.store(true);
     return committed;

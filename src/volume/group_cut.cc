@@ -30,7 +30,7 @@ Status GroupCut::MarkBranches() {
   return context_.views->Change([&] { return context_.store->index().Commit(batch); });
 }
 
-Status GroupCut::Load(std::vector<InodeId> volumes) {
+Status GroupCut::Load(const std::vector<InodeId>& volumes) {
   for (const InodeId inode : volumes) {
     CAIRN_ASSIGN_OR_RETURN(auto volume, table_.Find(inode));
     if (volume->is_snapshot()) return Status(Code::kReadOnly, "a snapshot does not change");
@@ -85,7 +85,7 @@ Status GroupCut::Cut() CAIRN_NO_THREAD_SAFETY_ANALYSIS {
     // What has a state is pinned.
     [&, number = inode]() noexcept {
       context_.views->Pin(state.branch, state.epoch);
-      states_[number] = std::move(state);
+      states_[number] = state;
     }();
   }
   return Status::Ok();

@@ -35,7 +35,7 @@ class GroupCut {
   GroupCut& operator=(const GroupCut&) = delete;
 
   // kNotFound, kStale, kReadOnly (one takes no writes), kIo.
-  Status Load(std::vector<InodeId> volumes);
+  Status Load(const std::vector<InodeId>& volumes);
   // kDeadline: I/O inside a volume did not end; all gates are open.
   Status Close(std::chrono::milliseconds deadline);
   // REQUIRES: closed.

@@ -63,8 +63,8 @@ Status ReplayBranch(WarmStore& store, BranchId branch, Epoch epoch,
   std::map<ExtentId, uint64_t> sizes;
   for (const SegmentIndex segment : segments) {
     const ExtentId id{branch, epoch, segment};
-    auto file = store.extents().Open(id, ExtentStore::Mode::kMustExist, 0);
-    lost = file.ok() ? (*file)->SyncAnyway() : std::move(file).status();
+    const auto file = store.extents().Open(id, ExtentStore::Mode::kMustExist, 0);
+    lost = file.ok() ? (*file)->SyncAnyway() : file.status();
     if (!lost.ok()) return Status::Ok();
     sizes[id] = (*file)->size();
   }

@@ -331,7 +331,7 @@ Result<std::optional<std::chrono::milliseconds>> Maintenance::Reclaim(BranchId b
   // The journal must not bring back what is about to go: after this it speaks of no epoch that had
   // ended before. A failure was logged when it poisoned its volume.
   (void)FlushIndex();
-  const auto outcome = BranchCleaner(context_, table_, options).Run(branch, needs);
+  auto outcome = BranchCleaner(context_, table_, options).Run(branch, needs);
   if (!outcome.ok()) {
     // Where the pass stopped is not known any more.
     MutexLock lock(waiting_mu_);

@@ -98,7 +98,7 @@ Result<InodeId> SnapshotOps::Clone(const NewClone& clone) {
   }
   GroupCut cut(parts_.context, parts_.table);
   if (!live.empty()) {
-    CAIRN_RETURN_IF_ERROR(cut.Load(std::move(live)));
+    CAIRN_RETURN_IF_ERROR(cut.Load(live));
     CAIRN_RETURN_IF_ERROR(cut.Close(clone.deadline));
     const Status taken = cut.Cut();
     cut.Open();
@@ -173,6 +173,8 @@ Status SnapshotOps::CommitSwitches(const std::map<InodeId, std::shared_ptr<DiskV
     CAIRN_NO_THREAD_SAFETY_ANALYSIS {
   const int64_t now = now_ns();
   std::function<Status()> chain = commit;
+  // clang 14 does not take std::ranges::reverse_view from the headers of GCC 12.
+  // NOLINTNEXTLINE(modernize-loop-convert)
   for (auto it = volumes.rbegin(); it != volumes.rend(); ++it) {
     const DiskVolume::Replacement& replacement = replacements.at(it->first);
     DiskVolume& volume = *it->second;
@@ -354,16 +356,16 @@ Result<uint64_t> SnapshotOps::CloneRange(InodeId source_inode, InodeId target_in
   GroupCut source_cut(parts_.context, parts_.table);
   if (offset == 0) {
     // One that cannot be cut, because it takes no writes for example, can be read all the same.
-    auto cut = CutForCopy(source_inode, source_cut, deadline);
+    const auto cut = CutForCopy(source_inode, source_cut, deadline);
     if (!cut.ok()) return uint64_t{0};
-    source = std::move(*cut);
+    source = *cut;
   } else {
     // The next piece of what an earlier call began.
     if (record.parent == BranchId(0) || record.parent_end != offset) return uint64_t{0};
     // The size first: what is appended in between is not in what the target sees.
-    auto now = parts_.names.Record(source_inode);
+    const auto now = parts_.names.Record(source_inode);
     if (!now.ok()) return uint64_t{0};
-    source.record = std::move(*now);
+    source.record = *now;
     const auto same = StillShows(source_inode, record.parent, record.parent_epoch);
     if (!same.ok() || !*same) return uint64_t{0};
     source.branch = record.parent;

@@ -92,7 +92,7 @@ Result<SnapshotOps::HeldView> SnapshotOps::HoldView(InodeId inode) {
     const Epoch seen = is_snapshot ? now.epoch : branch.epoch;
     if (now.branch != record.branch || seen != epoch) continue;
     CAIRN_ASSIGN_OR_RETURN(Lineage lineage, Lineage::LoadSnapshot(index(), record.branch, epoch));
-    return HeldView{std::move(record), std::move(lineage), std::move(pin)};
+    return HeldView{record, std::move(lineage), std::move(pin)};
   }
 }
 

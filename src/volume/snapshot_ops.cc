@@ -145,7 +145,7 @@ Result<SnapshotOps::Created> SnapshotOps::Create(const NewGroup& group) {
   std::vector<InodeId> volumes;
   for (const Member& member : group.members) volumes.push_back(member.inode);
   GroupCut cut(parts_.context, parts_.table);
-  CAIRN_RETURN_IF_ERROR(cut.Load(std::move(volumes)));
+  CAIRN_RETURN_IF_ERROR(cut.Load(volumes));
   CAIRN_RETURN_IF_ERROR(cut.Close(group.deadline));
   const Status taken = cut.Cut();
   cut.Open();
@@ -208,7 +208,7 @@ Status SnapshotOps::Delete(InodeId id, const Caller& caller) {
   for (const InodeId file : files) {
     if (const auto volume = parts_.table.FindLoaded(file)) volume->Retire();
   }
-  const Status status = DeleteTree(doomed, caller);
+  Status status = DeleteTree(doomed, caller);
   for (const InodeId file : files) parts_.table.Drop(file);
   return status;
 }

@@ -24,7 +24,7 @@ Status Add(Namespace& names, const Attributes& attributes, Sums& sums) {
     const InodeId directory = directories.back();
     directories.pop_back();
     std::vector<InodeId> volumes;
-    const Status listed = names.ReadDirectory(directory, 0, [&](const DirectoryEntry& entry) {
+    Status listed = names.ReadDirectory(directory, 0, [&](const DirectoryEntry& entry) {
       (entry.kind == FileKind::kDirectory ? directories : volumes).push_back(entry.inode);
       return true;
     });

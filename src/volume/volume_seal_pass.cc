@@ -205,7 +205,7 @@ Status DiskVolume::SealRegion(RegionSeal& seal, const SealPass& pass, SealResult
   batch.PutRegion(id, RegionState::kSealed);
   MutexLock lock(seal.mu);
   if (seal.state() != RegionSeal::State::kSealing) return Status::Ok();
-  const Status committed = index.Commit(batch);
+  Status committed = index.Commit(batch);
   if (!committed.ok()) {
     // It may have become durable all the same.
     seal.SetStuck();

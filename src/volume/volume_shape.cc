@@ -238,7 +238,7 @@ Status DiskVolume::CutOff(uint64_t size, uint64_t old_size) {
   IndexBatch batch;
   CAIRN_RETURN_IF_ERROR(DeleteVersionsFrom(ChunkIndex(ChunkCount(size)), batch));
   size_.store(size);
-  const Status committed = CommitRecord(batch, [](InodeRecord&) {});
+  Status committed = CommitRecord(batch, [](InodeRecord&) {});
   if (!committed.ok()) {
     size_.store(old_size);
     return committed;
@@ -348,7 +348,7 @@ Status DiskVolume::ShrinkToNothing() {
   batch.PutBranch(replacement.branch, replacement.record);
   // From here on no sealer enters records of the old branch.
   seals_.ForgetAll();
-  const Status committed = CommitRecordBy(
+  Status committed = CommitRecordBy(
       batch, [&](InodeRecord& changed) { changed.branch = replacement.branch; },
       [&] {
         return context_.views->Abandon(index, old_branch, batch,

@@ -63,7 +63,7 @@ Status DiskVolume::Sync() {
     if (syncs_done_ >= wanted) return Health();
     ++syncs_started_;
   }
-  const Status status = SyncHoldingSlot();
+  Status status = SyncHoldingSlot();
   MutexLock lock(sync_mu_);
   syncs_done_ = syncs_started_;
   return status;
@@ -72,7 +72,7 @@ Status DiskVolume::Sync() {
 Status DiskVolume::SyncHoldingSlot() {
   if (retired_.load()) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(Health());
-  const Status status = SyncAndCommit();
+  Status status = SyncAndCommit();
   if (!status.ok()) Poison(status);
   return status;
 }

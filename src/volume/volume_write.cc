@@ -58,7 +58,7 @@ Status DiskVolume::WriteInside(uint64_t offset, std::span<const std::byte> data,
       run = {at, 0};
     }
     if (in_head) {
-      const Status admitted = BeforeWrite(*leaf, range, range.touched());
+      Status admitted = BeforeWrite(*leaf, range, range.touched());
       if (!admitted.ok()) {
         if (run.length > 0) {
           CAIRN_RETURN_IF_ERROR(WriteRun(run, offset, data));

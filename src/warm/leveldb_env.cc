@@ -113,6 +113,8 @@ Status LevelDbEnv::FromLevelDb(const leveldb::Status& status, std::string_view w
   std::string text = status.ToString();
   if (!status.IsNotFound()) {
     MutexLock lock(mu_);
+    // clang 14 does not take std::ranges::reverse_view from the headers of GCC 12.
+    // NOLINTNEXTLINE(modernize-loop-convert)
     for (auto failure = failures_.rbegin(); failure != failures_.rend(); ++failure) {
       if (text.ends_with(failure->context())) return Status(*failure).WithPrefix(what);
     }

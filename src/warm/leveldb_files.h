@@ -70,9 +70,9 @@ class LevelDbWritableFile final : public leveldb::WritableFile {
   leveldb::Status Sync() override;
 
  private:
-  static constexpr size_t kBufferBytes = 64 * 1024;
+  static constexpr size_t kBufferBytes = size_t{64} * 1024;
   // Beyond this a failed sync is final. LevelDB's logs and tables are synced well before.
-  static constexpr size_t kKeptBytesMax = 8 * 1024 * 1024;
+  static constexpr size_t kKeptBytesMax = size_t{8} * 1024 * 1024;
 
   Status WriteOut();
   Status SyncContents();

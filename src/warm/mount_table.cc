@@ -23,6 +23,7 @@ constexpr size_t kKeptForPoison = 64;
 template <typename Marks>
 std::vector<InodeId> InodesOf(const Marks& marks) {
   std::vector<InodeId> inodes;
+  inodes.reserve(marks.size());
   for (const auto& [inode, mark] : marks) inodes.push_back(inode);
   return inodes;
 }

@@ -241,7 +241,7 @@ Status WarmStore::SetFeature(uint64_t Superblock::*features, uint64_t feature) {
 }
 
 Status WarmStore::Close(bool all_durable) {
-  const Status closed = index_->Close();
+  Status closed = index_->Close();
   index_.reset();
   extents_.reset();
   if (!closed.ok()) return closed;

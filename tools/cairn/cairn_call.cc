@@ -79,7 +79,7 @@ bool PutList(const std::vector<std::string>& items, char* field, size_t size) {
   for (const std::string& item : items) {
     // Its own NUL, and the empty text that ends the list.
     if (item.empty() || item.size() + 2 > size - used) return false;
-    std::memcpy(field + used, item.data(), item.size());
+    std::memcpy(field + used, item.c_str(), item.size() + 1);
     used += item.size() + 1;
   }
   return true;

@@ -17,8 +17,8 @@ std::string SnapshotRoot(const MountEntry& mount) {
 }
 
 std::string WorkingDirectory() {
-  std::string path(4096, '\0');
-  return ::getcwd(path.data(), path.size()) == nullptr ? std::string() : path.c_str();
+  char path[4096];
+  return ::getcwd(path, sizeof(path)) == nullptr ? "" : path;
 }
 
 bool IsDirectory(const std::string& path) {

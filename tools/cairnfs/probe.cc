@@ -15,7 +15,7 @@
 namespace cairn {
 namespace {
 
-constexpr size_t kLongestInit = 64 * 1024;
+constexpr size_t kLongestInit = size_t{64} * 1024;
 
 Result<std::string> Answer(const ProbeCommandLine& command) {
   if (command.control_version != kControlVersion) {

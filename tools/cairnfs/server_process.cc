@@ -23,6 +23,7 @@ constexpr int kExecFailed = 127;
 // In the child. Does not return.
 [[noreturn]] void Execute(const UniqueFd& binary, std::vector<std::string> words) {
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   sigset_t none;
