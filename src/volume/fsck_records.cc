@@ -235,7 +235,6 @@ class RecordReader {
 
 Status CheckRecords(State& state) {
   CAIRN_RETURN_IF_ERROR(RecordReader(state).ReadAll());
-  state.all_records_read = state.index_readable;
   const InodeEntry* const root = state.FindInode(kRootInode);
   if (root == nullptr || root->record.kind != FileKind::kDirectory) {
     // Without a root every name would look lost.
@@ -259,7 +258,7 @@ void CheckTables(State& state) {
   });
   for (const auto& [path, damage] : damaged) {
     FsckFinding finding{Severity::kDamage, "index-table", where, damage.context()};
-    if (state.all_records_read) finding.what += ": its records can all be read";
+    if (state.index_readable) finding.what += ": its records can all be read";
     if (state.repairing() && state.rewriting.ok()) {
       state.rewriting = state.store.index().RewriteTable(path);
     }

@@ -83,8 +83,6 @@ class State {
   // False when records could not be read. Nothing is repaired then: what seems to be in nobody's
   // use may be used by what could not be read.
   bool index_readable = true;
-  // The same, but for the root: of what could be read, everything is known.
-  bool all_records_read = false;
   // The first failure to write a table anew. The index may then take no more changes, and not be
   // closed without an error, which tells nothing that is not in the report.
   Status rewriting;

@@ -166,7 +166,8 @@ class Index {
   Status ForEachUnknown(const std::function<bool(std::string_view key)>& sink);
 
   // LevelDB's tables of which a part could not be read since the opening, by path, and why; see
-  // LevelDbEnv. Where all records can be read, it is one that LevelDB does without.
+  // LevelDbEnv. Where all records can be read, it is one that LevelDB does without, or one that
+  // could be read the next time.
   std::map<std::string, Status> damaged_tables() const;
   // Compacts the table's records into others, so that the file goes; OK when it is gone already.
   // From then on LevelDB's own work does not wait for space: once it found none, Commit fails until

@@ -71,9 +71,10 @@ leveldb::Status LevelDbTableFile::Read(uint64_t offset, size_t length, leveldb::
     status = damaged("only " + std::to_string(*got) + " of " + std::to_string(length) + " bytes");
   } else {
     const TableFooter footer = CheckTableFooter(Bytes(scratch, length), offset);
-    if (footer == TableFooter::kUsable) owner_.NoteDamagedTable(file_->path(), damaged("footer"));
+    if (footer == TableFooter::kUsable)
+      owner_.NoteDamagedTable(file_->path(), damaged("bad footer"));
     if (footer == TableFooter::kBad && !IsGoodTableBlock(Bytes(scratch, length))) {
-      status = damaged("wrong checksum");
+      status = damaged(length == kTableFooterBytes ? "bad footer or checksum" : "wrong checksum");
     }
   }
   if (!status.ok()) {
