@@ -110,9 +110,15 @@ install_packages() {
     return
   fi
   say "apt-get install ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
-    >"$demo/apt.log" 2>&1 || { tail -n 20 "$demo/apt.log" >&2; die "apt-get install failed"; }
+  # A download may fail once, and the machine's own upgrades may hold the locks.
+  local tries=0 options=(-o Acquire::Retries=5 -o DPkg::Lock::Timeout=600)
+  until apt-get "${options[@]}" update -qq; do
+    ((++tries < 10)) || die "apt-get update failed"
+    sleep 15
+  done
+  DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y -qq \
+    --no-install-recommends "${missing[@]}" >"$demo/apt.log" 2>&1 ||
+    { tail -n 20 "$demo/apt.log" >&2; die "apt-get install failed"; }
 }
 
 build_cairn() {
@@ -172,7 +178,7 @@ trim_guest() {
   show fstrim -v "$demo/guest"
   local after=0
   # The loop driver punches in the background: the volume shrinks a moment later.
-  for _ in {1..50}; do
+  for _ in {1..300}; do
     after=$(held "$demo/mnt/vm1/data.img")
     [[ $((filled - after)) -ge 500 ]] && break
     sleep 0.2

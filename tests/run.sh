@@ -39,8 +39,16 @@ install_packages() {
     exit 1
   fi
   export DEBIAN_FRONTEND=noninteractive
-  apt-get -q update
-  apt-get -q -y install --no-install-recommends "${missing[@]}"
+  # A download may fail once, and the machine's own upgrades may hold the locks.
+  local tries=0 options=(-o Acquire::Retries=5 -o DPkg::Lock::Timeout=600)
+  until apt-get "${options[@]}" -q update; do
+    if ((++tries == 10)); then
+      echo "apt-get update failed" >&2
+      exit 1
+    fi
+    sleep 15
+  done
+  apt-get "${options[@]}" -q -y install --no-install-recommends "${missing[@]}"
 }
 
 # compile FOLDER [CMAKE-ARGUMENT ...]

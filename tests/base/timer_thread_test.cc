@@ -45,9 +45,9 @@ TEST(TimerThreadTest, OrdersByDeadlineThenByCall) {
   };
   // Held back until all are registered, the callbacks run by their deadlines alone.
   timer.RunAfter(milliseconds(0), [&] { blocked.wait(); });
-  timer.RunAfter(milliseconds(40), note(4));
-  timer.RunAfter(milliseconds(20), note(2));
-  timer.RunAfter(milliseconds(30), note(3));
+  timer.RunAfter(milliseconds(400), note(4));
+  timer.RunAfter(milliseconds(200), note(2));
+  timer.RunAfter(milliseconds(300), note(3));
   timer.RunAfter(milliseconds(-5), note(0));
   timer.RunAfter(milliseconds(0), note(1));
   blocked.count_down();

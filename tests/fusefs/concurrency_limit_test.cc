@@ -184,8 +184,8 @@ TEST(ConcurrencyLimit, AThreadThatWaitsIsReplaced) {
     });
   }
   crew.Give([&] { done = true; });
-  EXPECT_TRUE(Eventually([&] { return done.load(); })) << waiting.now() << " of 5 wait";
-  EXPECT_EQ(waiting.now(), 5);
+  EXPECT_TRUE(Eventually([&] { return done && waiting.now() == 5; }))
+      << waiting.now() << " of 5 wait";
   door.Open();
   EXPECT_TRUE(Eventually([&] { return waiting.total() == 5 && crew.parked() == 4; }));
 }
@@ -289,11 +289,11 @@ TEST(ConcurrencyLimit, CountsHoldAfterManyWaits) {
 TEST(ConcurrencyLimit, FewerRunWhereThatIsFasterUntilLittleIsToBeDone) {
   std::atomic<int> inside{0};
   std::atomic<bool> ends{false};
-  Crew crew(3, 6, milliseconds(2));
-  // Who begins a piece alone takes some 0.1 ms for it, two that go on at once 1 ms each.
+  Crew crew(3, 6, milliseconds(10));
+  // Who begins a piece alone takes some 0.5 ms for it, two that go on at once 5 ms each.
   std::function<void()> work = [&] {
     const int now = ++inside;
-    std::this_thread::sleep_for(std::chrono::microseconds(now == 1 ? 100 : 500 * now));
+    std::this_thread::sleep_for(std::chrono::microseconds(now == 1 ? 500 : 2500 * now));
     --inside;
     if (!ends) crew.Give(work);
   };
@@ -302,12 +302,12 @@ TEST(ConcurrencyLimit, FewerRunWhereThatIsFasterUntilLittleIsToBeDone) {
   int looks_at_one = 0;
   EXPECT_TRUE(Eventually([&] {
     looks_at_one = crew.limit() == 1 ? looks_at_one + 1 : 0;
-    return looks_at_one == 100;
+    return looks_at_one == 500;
   }));
   ends = true;
   // One piece every few looks: with a limit of 1 nobody reads meanwhile, so the watch never sleeps.
   EXPECT_TRUE(Eventually([&] {
-    std::this_thread::sleep_for(milliseconds(10));
+    std::this_thread::sleep_for(milliseconds(50));
     crew.Give([] {});
     return crew.limit() == 3;
   }));

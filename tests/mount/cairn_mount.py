@@ -18,7 +18,8 @@ import traceback
 from checks import Failure, check, run, wait_until
 
 SKIP = 77  # ctest's SKIP_RETURN_CODE
-STOP_SECONDS = 60
+# Both may wait for a sync of the whole filesystem below, with what others have written to it.
+START_SECONDS = STOP_SECONDS = 240
 _live = set()  # mounts whose processes the watchdog ends
 _undo = []  # callables, newest last; each may be called more than once
 
@@ -74,6 +75,11 @@ def scratch_folder(base="/var/tmp"):
 
 def _detach(device):
     subprocess.run(["losetup", "--detach", device], capture_output=True, check=False)
+    # Whoever has it open, as udev has after a change, keeps it, and the file, a moment longer.
+    backing = f"/sys/block/{os.path.basename(device)}/loop/backing_file"
+    end = time.monotonic() + 10
+    while os.path.exists(backing) and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -126,14 +132,14 @@ class Mount:
     def path(self, *names):
         return os.path.join(self.mountpoint, *names)
 
-    def start(self, options=None, store=None, mountpoint=None, timeout=60):
+    def start(self, options=None, store=None, mountpoint=None, timeout=START_SECONDS):
         """Runs cairnfs in the background form; returns (exit code, output)."""
         words = self.options if options is None else options
         words = ",".join(filter(None, [words, f"log={self.log}"]))
         return self.start_raw("-o", words, store or self.store, mountpoint or self.mountpoint,
                               timeout=timeout)
 
-    def start_raw(self, *arguments, timeout=60):
+    def start_raw(self, *arguments, timeout=START_SECONDS):
         # A pipe that the daemon kept open would make this wait until it ends: the start has to
         # let go of the caller's output.
         done = run(self.cairnfs, *arguments, ok=False, timeout=timeout)
@@ -211,7 +217,7 @@ class Mount:
                 total += sum(int(line.split()[1]) for line in file if line.startswith(field + ":"))
         return total
 
-    def cairn(self, *arguments, ok=True, timeout=120):
+    def cairn(self, *arguments, ok=True, timeout=START_SECONDS):
         return run(self.cairn_program, *arguments, ok=ok, timeout=timeout)
 
     def fsck(self):

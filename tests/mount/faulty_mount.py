@@ -174,7 +174,8 @@ class FaultyMount:
                 stdout=log, stderr=log,
                 env={**os.environ, **(environment or {}), "LD_PRELOAD": library,
                      "CAIRN_FAULTS": self.faults})
-        wait_until(lambda: cairn_mount.is_mounted(mount.mountpoint), 60, "the mount")
+        wait_until(lambda: cairn_mount.is_mounted(mount.mountpoint),
+                   cairn_mount.START_SECONDS, "the mount")
         self.facts()  # Answered once a server serves.
 
     def facts(self):
@@ -193,7 +194,7 @@ class FaultyMount:
         wait_until(lambda: self.mount.read_log().count(text) >= count, 60, f"'{text}' in the log")
 
     def ends_with(self, exit_code):
-        check_equal(self.process.wait(90), exit_code, "exit code of cairnfs")
+        check_equal(self.process.wait(cairn_mount.STOP_SECONDS), exit_code, "exit code of cairnfs")
 
 
 @contextlib.contextmanager

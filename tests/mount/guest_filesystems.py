@@ -40,10 +40,10 @@ def trim(mount, volume, guest):
         run("fstrim", guest)
         return held_before - os.stat(volume).st_blocks * 512 >= wanted
 
-    wait_until(gave_back, 20,
+    wait_until(gave_back, 120,
                f"fstrim of {LARGE_MIB} MiB lowers st_blocks of the volume, at first "
                f"{held_before >> 20} MiB")
-    wait_until(lambda: store_before - mount.held_by_store() >= wanted, 20,
+    wait_until(lambda: store_before - mount.held_by_store() >= wanted, 120,
                f"fstrim of {LARGE_MIB} MiB lowers what the store's files hold, at first "
                f"{store_before >> 20} MiB")
 

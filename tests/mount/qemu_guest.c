@@ -99,9 +99,18 @@ static void write_passes(const char* disk, uint64_t first, struct shared* shared
       _exit(1);
     }
   }
-  for (uint64_t i = 0; i < BLOCKS; ++i) verify(fd, first + i, pass, buffer, buffer + 512);
+  for (uint64_t i = 0; i < BLOCKS; ++i) {
+    verify(fd, first + i, pass, buffer, buffer + 512);
+    ++shared->moved[number];
+  }
   shared->pass[number] = pass;
   _exit(0);
+}
+
+static void tell_moved(const struct shared* shared) {
+  uint64_t moved = 0;
+  for (int number = 0; number < DISKS * WRITERS; ++number) moved += shared->moved[number];
+  printf("moved %llu\n", (unsigned long long)moved);
 }
 
 static int run(void) {
@@ -114,14 +123,17 @@ static int run(void) {
   }
   printf("ready\n");
   struct pollfd console = {STDIN_FILENO, POLLIN, 0};
-  while (poll(&console, 1, 1000) == 0) {
-    uint64_t moved = 0;
-    for (int number = 0; number < DISKS * WRITERS; ++number) moved += shared->moved[number];
-    printf("moved %llu\n", (unsigned long long)moved);
-  }
+  while (poll(&console, 1, 1000) == 0) tell_moved(shared);
   shared->stop = 1;
-  for (int number = 0, status = 0; number < DISKS * WRITERS; ++number) {
-    if (wait(&status) < 0 || status != 0) return 1;
+  for (int left = DISKS * WRITERS, status = 0; left > 0;) {
+    const pid_t ended = waitpid(-1, &status, WNOHANG);
+    if (ended < 0 || (ended > 0 && status != 0)) return 1;
+    if (ended > 0) {
+      --left;
+    } else {
+      sleep(1);
+      tell_moved(shared);
+    }
   }
   for (int number = 0; number < DISKS * WRITERS; ++number) {
     printf("left %d %d %d %llu\n", number % DISKS, number / DISKS * BLOCKS, BLOCKS,

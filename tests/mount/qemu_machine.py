@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 
 import cairn_mount
@@ -27,10 +28,16 @@ def unpack_kernel(bin_folder, folder):
         os.makedirs(cache, exist_ok=True)
         depends = run("apt-cache", "depends", KERNEL_PACKAGE, ok=False).stdout
         if "linux-image-" not in depends:  # a machine that has never asked what packages there are
-            run("apt-get", "-q", "update", ok=False, timeout=300)
+            run("timeout", "120", "apt-get", "-q", "update", ok=False, timeout=180)
             depends = run("apt-cache", "depends", KERNEL_PACKAGE, ok=False).stdout
         names = re.findall(r"Depends: (linux-image-\S+)", depends)
-        done = run("apt-get", "-q", "download", *names[:1], cwd=cache, ok=False, timeout=300)
+        with tempfile.TemporaryDirectory(dir=cache) as fetched:
+            os.chmod(fetched, 0o755)
+            done = run("timeout", "120", "apt-get", "-q", "download", *names[:1], cwd=fetched,
+                       ok=False, timeout=180)
+            if done.returncode == 0:
+                for path in glob.glob(os.path.join(fetched, "*.deb")):
+                    os.rename(path, os.path.join(cache, os.path.basename(path)))
         if not names or done.returncode != 0:
             print(f"skipped: {KERNEL_PACKAGE} cannot be downloaded: {done.stderr.strip()[:200]}")
             sys.exit(cairn_mount.SKIP)

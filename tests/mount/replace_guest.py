@@ -63,7 +63,7 @@ def work(load, guest, archive, outside, counts):
     wanted_code = build(load, os.path.join(outside, "program"))
     copy = os.path.join(os.path.dirname(outside), "copy")
     number = 0
-    while not load.stop_wanted.is_set():
+    while number == 0 or not load.stop_wanted.is_set():
         folder = os.path.join(guest, f"round{number % ROUNDS}")
         if os.path.exists(folder):
             guest_run(load, "rm", "-r", folder)

@@ -13,9 +13,10 @@ import threading
 import time
 
 import cairn_mount
-from checks import check, check_equal, error_of, run, wait_until
+from checks import check, check_equal, run, wait_until
 
 BLOCK = 4096
+JOURNAL = 1 << 20  # bytes
 
 # Fits, and then does not serve.
 FAILING_PROGRAM = r"""
@@ -186,12 +187,12 @@ def start_in_foreground(mount, options):
         [mount.cairnfs, "-f", "-o", options, mount.store, mount.mountpoint],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_until(lambda: cairn_mount.is_mounted(mount.mountpoint) and
-               os.path.isdir(mount.mountpoint), 30, "the mount")
+               os.path.isdir(mount.mountpoint), cairn_mount.START_SECONDS, "the mount")
     return process
 
 
 def check_ended(mount, process, reason):
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=cairn_mount.STOP_SECONDS)
     check_equal(process.returncode, 1, f"exit code; it said: {text}")
     check(reason in text, f"'{reason}' is not in: {text}")
     check(not cairn_mount.is_mounted(mount.mountpoint), "the mount is still there")
@@ -213,12 +214,11 @@ def without_replacement_the_mount_ends(bin_folder):
     with cairn_mount.Mount(bin_folder, mount=False) as mount:
         process = start_in_foreground(mount, "no_replace")
         write_synced(mount)
-        fd = os.open(mount.path("synced"), os.O_RDONLY)
+        fd = os.open(mount.path("synced"), os.O_RDONLY | os.O_DIRECT)
         os.kill(facts(mount)["server_pid"], signal.SIGKILL)
-        process.wait(60)
+        process.wait(cairn_mount.STOP_SECONDS)
         try:
-            os.fstat(fd)
-            os.pread(fd, 1, 50000)
+            os.preadv(fd, [mmap.mmap(-1, BLOCK)], 0)
             check(False, "a read from a mount that has ended")
         except OSError as error:
             check(error.errno in (errno.ENOTCONN, errno.ECONNABORTED), str(error))
@@ -226,9 +226,18 @@ def without_replacement_the_mount_ends(bin_folder):
         check_ended(mount, process, "killed by signal 9")
 
 
+def scribble(memory, size):
+    """Over each page of the journal that is in use but the first, which counts."""
+    with open(memory, "r+b", buffering=0) as file:
+        at = os.lseek(file.fileno(), BLOCK, os.SEEK_DATA)
+        while at < size:
+            os.pwrite(file.fileno(), b"\xff" * BLOCK, at)
+            at = os.lseek(file.fileno(), at + BLOCK, os.SEEK_DATA)  # a table comes behind it
+
+
 def a_scribbled_journal_is_refused(bin_folder):
     with cairn_mount.Mount(bin_folder, mount=False) as mount:
-        process = start_in_foreground(mount, "rw")
+        process = start_in_foreground(mount, f"journal={JOURNAL}")
         write_synced(mount)
         # New blocks, which only the journal knows of yet.
         with open(mount.path("new"), "wb") as file:
@@ -236,9 +245,7 @@ def a_scribbled_journal_is_refused(bin_folder):
         folder = f"/proc/{facts(mount)['supervisor_pid']}/fd"
         memory = next(os.path.join(folder, fd) for fd in os.listdir(folder)
                       if "memfd:cairn-journal" in os.readlink(os.path.join(folder, fd)))
-        with open(memory, "r+b") as file:
-            file.seek(4096)
-            file.write(b"\xff" * 20)
+        scribble(memory, JOURNAL)
         os.kill(facts(mount)["server_pid"], signal.SIGKILL)
         check_ended(mount, process, "index journal")
 
@@ -269,8 +276,16 @@ def replacements_that_somebody_asked_for_may_be_killed_too(bin_folder):
         supervisor = facts(mount)["supervisor_pid"]
         stop = threading.Event()
 
+        def all_serve():
+            log = mount.read_log()
+            return all(f" {pid} serving " in log for pid in children(supervisor))
+
         def kill_now_and_then():
             while not stop.wait(random.uniform(0.02, 0.3)):
+                # Mostly one that serves; the others may die while they start.
+                waits = random.random() < 0.75
+                while waits and not all_serve() and not stop.is_set():
+                    time.sleep(0.02)
                 for pid in children(supervisor):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -292,12 +307,21 @@ def replacements_that_somebody_asked_for_may_be_killed_too(bin_folder):
         mount.fsck()
 
 
+def all_stopped(pid):
+    states = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), \
+                open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8") as file:
+            states.append(file.read().rsplit(")", 1)[1].split()[0])
+    return set(states) == {"T"}
+
+
 def systemd_is_told(bin_folder):
     with cairn_mount.Mount(bin_folder, mount=False) as mount:
         path = os.path.join(mount.folder, "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(path)
-            notify.settimeout(30)
+            notify.settimeout(cairn_mount.START_SECONDS)
             environment = dict(os.environ, NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
             process = subprocess.Popen(
                 [mount.cairnfs, "-f", "-o", f"log={mount.log}", mount.store, mount.mountpoint],
@@ -307,23 +331,25 @@ def systemd_is_told(bin_folder):
             for _ in range(3):
                 check_equal(notify.recv(100), b"WATCHDOG=1", "the word of a mount that is well")
             # The server is stopped: nobody may say that it is well.
-            os.kill(facts(mount)["server_pid"], signal.SIGSTOP)
-            notify.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                while True:
+            server = facts(mount)["server_pid"]
+            os.kill(server, signal.SIGSTOP)
+            wait_until(lambda: all_stopped(server), 60, "the server is stopped")
+            # A server that is well is told of every 0.1 s; of what was heard before, a few are left.
+            notify.settimeout(1)
+            with contextlib.suppress(socket.timeout):
+                for _ in range(20):
                     notify.recv(100)
-            time.sleep(0.5)
-            check_equal(error_of(notify.recv, 100), "EAGAIN", "a word for a server that hangs")
+                check(False, "words for a server that hangs")
             for pid in children(process.pid):
                 os.kill(pid, signal.SIGCONT)
-            notify.settimeout(30)
+            notify.settimeout(60)
             check_equal(notify.recv(100), b"WATCHDOG=1", "the word when it goes on")
             process.send_signal(signal.SIGTERM)
             word = b"WATCHDOG=1"
             while word == b"WATCHDOG=1":
                 word = notify.recv(100)
             check_equal(word, b"STOPPING=1", "the last word")
-        check_equal(process.wait(60), 0, "exit code")
+        check_equal(process.wait(cairn_mount.STOP_SECONDS), 0, "exit code")
 
 
 def a_dead_supervisor_ends_the_mount(bin_folder):

@@ -77,14 +77,15 @@ def foreground(mount):
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     with cairn_mount.undo(process.kill):
         wait_until(lambda: cairn_mount.is_mounted(mount.mountpoint) and
-                   error_of(os.listdir, mount.mountpoint) is None, 30, "cairnfs -f mounts")
+                   error_of(os.listdir, mount.mountpoint) is None,
+                   cairn_mount.START_SECONDS, "cairnfs -f mounts")
         yield process
 
 
 def expect_end(mount, process, fd):
-    check(process.wait(replacing.HANG_SECONDS) == 1,
+    check(process.wait(cairn_mount.STOP_SECONDS) == 1,
           f"cairnfs exited {process.returncode}, wanted 1")
-    wait_until(lambda: not mount.pids(), replacing.HANG_SECONDS, "no process is left")
+    wait_until(lambda: not mount.pids(), cairn_mount.STOP_SECONDS, "no process is left")
     check(not cairn_mount.is_mounted(mount.mountpoint), "the dead mount is still there")
     check_error(GONE, "a write through an old descriptor", os.pwrite, fd, b"x", 0)
     with contextlib.suppress(OSError):
@@ -113,8 +114,14 @@ def servers_that_die_at_once_end_the_mount(bin_folder):
         with foreground(mount) as process:
             fd = write_synced(mount)
             killed = set()
-            end = time.monotonic() + 120
+            served = 1
+            end = time.monotonic() + 240
             while process.poll() is None:
+                # One that served because this loop had no processor begins the count anew.
+                if (now := mount.read_log().count(" serving ")) > served:
+                    served = now
+                    killed.clear()
+                    end = time.monotonic() + 240
                 for pid in replacing.servers(process.pid):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)

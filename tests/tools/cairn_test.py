@@ -16,7 +16,7 @@ FAILURES = []
 
 
 def run(*arguments):
-    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=60,
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=120,
                           check=False)
 
 

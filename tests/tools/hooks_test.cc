@@ -80,17 +80,17 @@ TEST_P(HooksTest, EndsACommandWhoseTimeIsOver) {
   }));
 }
 
-// What a terminal stops must have a chance to end well.
+// What a terminal stops must have a chance to end well. Time enough for a shell to set its trap.
 TEST_P(HooksTest, OneThatWasStoppedGetsItsSigterm) {
   EXPECT_TRUE(Holds([] {
-    const HookResult result = RunHook("trap 'exit 7' TERM; kill -STOP $$; sleep 60", 300ms, {});
+    const HookResult result = RunHook("trap 'exit 7' TERM; kill -STOP $$; sleep 60", 2s, {});
     return result.timed_out && result.exit_code == 7;
   }));
 }
 
 TEST_P(HooksTest, EndsACommandThatDoesNotListen) {
   EXPECT_TRUE(Holds([] {
-    const HookResult result = RunHook("trap '' TERM; while :; do sleep 1; done", 50ms, {});
+    const HookResult result = RunHook("trap '' TERM; while :; do sleep 1; done", 2s, {});
     return result.timed_out && result.exit_code == 128 + SIGKILL && result.seconds < 30;
   }));
 }

@@ -388,7 +388,7 @@ TEST(SnapshotDeadlineTest, ARollbackHoldsNobodyForWhatOthersHaveWritten) {
   scene.env().SetHook([&](Op op, const std::string& path) {
     if (op != Op::kSync || path != file || writer.valid()) return;
     writer = std::async(std::launch::async, [&] { return WriteCode(*a, 0, kBlockSize, 3); });
-    EXPECT_EQ(writer.wait_for(std::chrono::seconds(2)), std::future_status::ready)
+    EXPECT_EQ(writer.wait_for(kEnough), std::future_status::ready)
         << "the writer waits for a sync of another volume";
   });
   EXPECT_TRUE(scene.RollBack().ok());

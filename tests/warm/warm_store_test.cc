@@ -287,11 +287,15 @@ TEST(WarmStoreFullDisk, HoweverOftenItIsFilledTheStoreOpensAgainAndGoesOnWhenThe
   // LevelDB's own thread decides where it ends.
   for (uint64_t seed = 0; seed < 3; ++seed) {
     MemoryEnv env;
-    env.SetCapacity(100 << 20);
+    env.SetCapacity(200 << 20);
     auto store = OpenStore(env, true);
     ASSERT_TRUE(store.ok());
     constexpr uint64_t kKeys = 200'000;
     ASSERT_TRUE(CommitRandomly((*store)->index(), 2 * seed, kKeys, 60 << 20).ok());
+    // With what LevelDB has yet to compact, there would be room for all that comes.
+    for (int tries = 0; tries < 600 && UsedBytes(env) > (100 << 20); ++tries) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
     env.SetCapacity(UsedBytes(env));
     for (int round = 0; round < 4; ++round) {
       const Status full = CommitRandomly((*store)->index(), 2 * seed + 1, kKeys, 200 << 20);
