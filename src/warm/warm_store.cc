@@ -75,6 +75,8 @@ Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& 
   std::unique_ptr<WarmStore> store(new WarmStore(env, dir));
   CAIRN_RETURN_IF_ERROR(store->TakeLock(options));
   CAIRN_RETURN_IF_ERROR(store->ReadOrFormat(options));
+  if (options.on_ours) options.on_ours();
+  CAIRN_RETURN_IF_ERROR(store->NoteHolder(options.holder));
   CAIRN_RETURN_IF_ERROR(store->OpenIndex(options));
   const bool unsynced_past = options.takes_over && !store->was_clean_;
   store->extents_ =
@@ -85,15 +87,15 @@ Result<std::unique_ptr<WarmStore>> WarmStore::Open(Env& env, const std::string& 
 Status WarmStore::TakeLock(const WarmStoreOptions& options) {
   const std::string path = dir_ + "/lock";
   lock_ = options.lock;
-  for (auto waited = std::chrono::milliseconds::zero(); lock_ == nullptr;
-       waited += kLockRetryInterval) {
+  const auto deadline = std::chrono::steady_clock::now() + options.lock_wait;
+  while (lock_ == nullptr) {
     auto lock = env_.Lock(path);
     if (lock.ok()) {
       lock_ = std::move(*lock);
       break;
     }
     if (lock.status().code() != Code::kBusy) return std::move(lock).status();
-    if (waited >= options.lock_wait) {
+    if (std::chrono::steady_clock::now() >= deadline) {
       auto holder = env_.ReadWhole(path, kHolderLimit);
       const bool known = holder.ok() && !holder->empty();
       return Status(Code::kBusy,
@@ -101,10 +103,14 @@ Status WarmStore::TakeLock(const WarmStoreOptions& options) {
     }
     std::this_thread::sleep_for(kLockRetryInterval);
   }
-  CAIRN_ASSIGN_OR_RETURN(auto file, env_.Open(path, OpenMode::kReadWrite));
+  return Status::Ok();
+}
+
+Status WarmStore::NoteHolder(const std::string& holder) {
+  CAIRN_ASSIGN_OR_RETURN(const auto file, env_.Open(dir_ + "/lock", OpenMode::kReadWrite));
   // Only a message for people: a full disk must not keep a store from being opened.
   Status told = file->Truncate(0);
-  if (told.ok()) told = file->WriteAt(0, std::as_bytes(std::span(options.holder)));
+  if (told.ok()) told = file->WriteAt(0, std::as_bytes(std::span(holder)));
   if (!told.ok()) LogWarn("cannot note the holder: {}", told.ToString());
   return Status::Ok();
 }

@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -39,6 +40,8 @@ struct WarmStoreOptions {
   bool takes_over = false;
   // What to tell others who find the store locked, e.g. "mounted at /mnt by process 42".
   std::string holder;
+  // Called once the directory is known to be a store, and locked, before anything in it is mended.
+  std::function<void()> on_ours;
   uint64_t index_cache_bytes = 32ull << 20;
   // Extent files that stay open while nobody uses them; see ExtentStore::Keep.
   size_t most_kept_files = ExtentStore::kMostKept;
@@ -87,6 +90,7 @@ class WarmStore {
  private:
   WarmStore(Env& env, std::string dir);
   Status TakeLock(const WarmStoreOptions& options);
+  Status NoteHolder(const std::string& holder);
   // Reads the superblock, or lays out a new store.
   Status ReadOrFormat(const WarmStoreOptions& options);
   Status LayOut();

@@ -70,8 +70,7 @@ class Probe:
             copy_store(self.pristine, mount.store)
             damage(os.path.join(mount.store, self.name))
             found_by_fsck = self.fsck_notices(mount)
-            code, text = mount.start(timeout=300)  # syncs the host filesystem as after a crash
-            text = without_notices(text)
+            code, text = mount.start()
             check(code >= 0, f"{self.what}: cairnfs ended by signal {-code}")
             if code != 0:
                 check(not is_mounted(mount.mountpoint), f"{self.what}: refused but mounted")
@@ -350,9 +349,10 @@ def a_damaged_store_is_left_as_it_is(bin_folder):
             flip(lambda size: size // 2)(os.path.join(mount.store, "superblock"))
             before = os.path.join(folder, "before")
             copy_store(mount.store, before)
-            code, text = mount.start()
+            # Its log would be in it, too.
+            code, text = mount.start_raw(mount.store, mount.mountpoint)
             check(code > 0, f"a damaged superblock was accepted: {text}")
-            done = run("diff", "-r", "--exclude=lock", before, mount.store, ok=False)
+            done = run("diff", "-r", before, mount.store, ok=False)
             check(done.returncode == 0, f"the refused mount changed the store: {done.stdout}")
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 
-from cairn_mount import Mount, is_mounted, lazy_unmount, main, undo
+from cairn_mount import START_SECONDS, STOP_SECONDS, Mount, is_mounted, lazy_unmount, main, undo
 from checks import check, check_equal, check_error, run, wait_until
 
 
@@ -30,7 +30,7 @@ def check_refused(mount, arguments, codes, words, what):
     check(any(word.lower() in text.lower() for word in words),
           f"{what}: {text!r} has none of {words}")
     check(not is_mounted(mount.mountpoint), f"{what}: mounted all the same")
-    wait_until(lambda: not mount.pids(), 20, f"{what}: no process is left")
+    wait_until(lambda: not mount.pids(), STOP_SECONDS, f"{what}: no process is left")
 
 
 def background_start_answers_at_once(bin_folder):
@@ -44,16 +44,56 @@ def background_start_answers_at_once(bin_folder):
             mount.down()
 
 
+def what_opening_says_is_in_the_log(bin_folder):
+    """Not on the caller's terminal; a start that is refused says there why, and nowhere else."""
+    words = "never became part of the index"
+    with Mount(bin_folder) as mount:
+        # Whoever unmounts while LevelDB writes a table leaves such a file.
+        unfinished = os.path.join(mount.store, "index", "000999.ldb")
+        for arguments, log in ((("-o", f"log={mount.log}"), mount.log),
+                               ((), os.path.join(mount.store, "log"))):
+            mount.down()
+            write_file(unfinished, b"half a table")
+            code, text = mount.start_raw(*arguments, mount.store, mount.mountpoint)
+            check(code == 0 and text == "", f"start exited {code}: {text!r}")
+            check(not os.path.exists(unfinished), "the unfinished table is still there")
+            check(words in read_file(log).decode(), f"{log} does not tell of the table")
+
+
+def a_log_is_made_in_a_store_that_is_ours_only(bin_folder):
+    with Mount(bin_folder, mount=False) as mount:
+        os.mkdir(mount.store)
+        letter = os.path.join(mount.store, "letter")
+        log = os.path.join(mount.store, "mine.log")
+        options = ("-o", f"log={log}", mount.store, mount.mountpoint)
+        for form in ((), ("-f",)):
+            write_file(letter, b"mine")
+            check_refused(mount, form + options, (1,), ("letter",), "a folder that is no store")
+            check_equal(os.listdir(mount.store), ["letter"], "what is in it")
+            os.unlink(letter)
+        for _ in range(2):
+            code, text = mount.start_raw(*options)
+            check(code == 0 and text == "", f"start exited {code}: {text!r}")
+            check(os.path.exists(log), "there is no log")
+            second = os.path.join(mount.folder, "second")
+            os.makedirs(second, exist_ok=True)
+            with undo(lazy_unmount, second):
+                code, text = mount.start_raw("-o", f"log={second}.log", mount.store, second)
+                check(code == 1 and "mounted" in text, f"a second mount exited {code}: {text!r}")
+            check(not os.path.exists(second + ".log"), "a mount that was refused made a log")
+            mount.down()
+
+
 def foreground(bin_folder):
     with Mount(bin_folder, mount=False) as mount:
         process = subprocess.Popen([mount.cairnfs, "-f", mount.store, mount.mountpoint],
                                    stdin=subprocess.DEVNULL)
         with undo(process.kill):
-            wait_until(lambda: is_mounted(mount.mountpoint), 30, "cairnfs -f mounts")
+            wait_until(lambda: is_mounted(mount.mountpoint), START_SECONDS, "cairnfs -f mounts")
             write_file(mount.path("disk"), b"foreground")
             check(process.poll() is None, "cairnfs -f ended while it is mounted")
             run("umount", mount.mountpoint)
-            check_equal(process.wait(60), 0, "exit code of cairnfs -f after umount")
+            check_equal(process.wait(STOP_SECONDS), 0, "exit code of cairnfs -f after umount")
         mount.up()
         check_equal(read_file(mount.path("disk")), b"foreground", "content")
 
@@ -64,14 +104,14 @@ def without_standard_descriptors(bin_folder):
         process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", mount.cairnfs, "-f",
                                     "-o", f"log={mount.log}", mount.store, mount.mountpoint])
         with undo(process.kill):
-            wait_until(lambda: is_mounted(mount.mountpoint), 30, "cairnfs -f mounts")
+            wait_until(lambda: is_mounted(mount.mountpoint), START_SECONDS, "cairnfs -f mounts")
             write_file(mount.path("disk"), b"foreground")
             for pid in mount.pids():
                 for fd in range(3):
                     check_equal(os.readlink(f"/proc/{pid}/fd/{fd}"), "/dev/null",
                                 f"descriptor {fd} of process {pid}")
             run("umount", mount.mountpoint)
-            check_equal(process.wait(60), 0, "exit code of cairnfs -f after umount")
+            check_equal(process.wait(STOP_SECONDS), 0, "exit code of cairnfs -f after umount")
 
 
 def one_store_is_mounted_once(bin_folder):
@@ -240,7 +280,8 @@ def log_option(bin_folder):
 
 
 if __name__ == "__main__":
-    main(background_start_answers_at_once, foreground, without_standard_descriptors,
+    main(background_start_answers_at_once, what_opening_says_is_in_the_log,
+         a_log_is_made_in_a_store_that_is_ours_only, foreground, without_standard_descriptors,
          one_store_is_mounted_once,
          sigterm_unmounts_and_keeps_everything, remounts_in_a_row, cairn_unmount_waits,
          wrong_use_is_refused, read_only_mount, mount_program, supervisor_killed, log_option)

@@ -137,7 +137,7 @@ int Run(const Options& options) {
   const bool mounted = std::any_of(mounts.begin(), mounts.end(), [&](const MountEntry& mount) {
     return mount.is_cairn() && mount.source == AbsolutePath(options.store);
   });
-  fsck_options.lock_wait = std::chrono::seconds(mounted ? 1 : 30);
+  fsck_options.lock_wait = std::chrono::seconds(mounted ? 1 : 60);
   fsck_options.progress = [&](std::string_view part, uint64_t done, uint64_t total) {
     progress.Show(part, done, total);
   };

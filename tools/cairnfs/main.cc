@@ -13,7 +13,6 @@
 #include <exception>
 #include <string>
 
-#include "src/base/log.h"
 #include "tools/cairnfs/command_line.h"
 #include "tools/cairnfs/daemon.h"
 #include "tools/cairnfs/forget_process.h"
@@ -90,10 +89,7 @@ int Main(int argc, char** argv) {
   Result<MountSession> session = PrepareSession(*parsed.value);
   if (!session.ok()) return Complain(session.status().context());
 
-  if (session->foreground) {
-    if (!session->options.log.empty()) LogTo(session->options.log);
-    return Supervisor(std::move(*session), StartReport()).Run();
-  }
+  if (session->foreground) return Supervisor(std::move(*session), StartReport()).Run();
   Result<Daemon> daemon = StartDaemon();
   if (!daemon.ok()) return Complain(daemon.status().context());
   if (daemon->child != 0) return AwaitBackground(*daemon, session->place.mountpoint);

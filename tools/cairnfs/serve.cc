@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "fusefs/control_channel.h"
 #include "fusefs/server.h"
@@ -62,13 +63,24 @@ Result<UniqueFd> CatchSignals() {
   return fd;
 }
 
-void OpenLog(const ServeCommandLine& command) {
+// Empty for stderr.
+std::string LogPath(const ServeCommandLine& command) {
+  if (!command.options.log.empty() || command.foreground) return command.options.log;
+  return command.store + "/log";
+}
+
+// What the opening finds and mends belongs in the log, and not on the terminal of whoever called
+// `cairnfs`; but a folder that is no store, or somebody else's just now, gets no log.
+Result<std::unique_ptr<Stack>> OpenStack(const ServeCommandLine& command) {
   if (command.debug) SetLogLevel(LogLevel::kDebug);
-  std::string path = command.options.log;
-  if (path.empty() && !command.foreground) path = command.store + "/log";
+  const std::string log = LogPath(command);
+  const auto on_ours = [&log] {
+    if (!log.empty()) LogTo(log);
+  };
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Stack> stack, Stack::Open(command, on_ours));
   // What libraries and a failed check print goes there too.
-  if (!command.foreground) LetGoOfTerminal(path);
-  if (!path.empty()) LogTo(path);
+  if (!command.foreground) LetGoOfTerminal(log);
+  return stack;
 }
 
 enum class Ending { kMountGone, kStopped, kReplaced, kSupervisorGone };
@@ -151,8 +163,7 @@ Status ServeStore(const ServeCommandLine& command, ControlChannel& control) {
   CAIRN_ASSIGN_OR_RETURN(const UniqueFd signals, CatchSignals());
   RaiseOpenFileLimit();
   const int flusher_error = BecomeIoFlusher();
-  CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Stack> stack, Stack::Open(command));
-  OpenLog(command);
+  CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Stack> stack, OpenStack(command));
   WarnOfIoFlusher(flusher_error);
   const Result<Ending> served = ServeRequests(command, *stack, control, signals.get());
   if (!served.ok()) LogError("{}", served.status().ToString());

@@ -18,7 +18,7 @@ namespace {
 
 // After `umount` has returned, the server that served the mount may still be closing the store. A
 // store that is still mounted is not about to be closed.
-constexpr std::chrono::seconds kLockWait{30};
+constexpr std::chrono::seconds kLockWait{60};
 
 std::chrono::seconds LockWait(const ServeCommandLine& command) {
   const bool mounted_elsewhere = command.generation == 1 && IsStoreMounted(command.store);
@@ -58,7 +58,8 @@ std::map<std::string, uint64_t> Facts(const ServeCommandLine& command) {
 
 }  // namespace
 
-Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
+Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command,
+                                           const std::function<void()>& on_ours) {
   std::unique_ptr<Stack> stack(new Stack());
   stack->env_ = NewPosixEnv();
   stack->executor_ = NewExecutor();
@@ -72,6 +73,7 @@ Result<std::unique_ptr<Stack>> Stack::Open(const ServeCommandLine& command) {
   if (command.lock_fd >= 0) store_options.lock = AdoptFileLock(UniqueFd(command.lock_fd));
   store_options.takes_over = command.generation > 1;
   store_options.holder = fmt::format("mounted at {} by process {}", command.mountpoint, getpid());
+  store_options.on_ours = on_ours;
   store_options.most_kept_files = MostKeptFiles();
   store_options.index_cache_bytes = command.options.memory_bytes / kIndexShare;
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<WarmStore> store,

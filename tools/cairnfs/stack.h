@@ -3,6 +3,7 @@
 #ifndef CAIRN_TOOLS_CAIRNFS_STACK_H_
 #define CAIRN_TOOLS_CAIRNFS_STACK_H_
 
+#include <functional>
 #include <memory>
 
 #include "snapshot/snapshot_service.h"
@@ -18,8 +19,9 @@ namespace cairn {
 class Stack {
  public:
   // Opens the store, laying out a new one where there is none. Errors are WarmStore::Open's and
-  // Filesystem::Open's.
-  static Result<std::unique_ptr<Stack>> Open(const ServeCommandLine& command);
+  // Filesystem::Open's. For `on_ours` see WarmStoreOptions.
+  static Result<std::unique_ptr<Stack>> Open(const ServeCommandLine& command,
+                                             const std::function<void()>& on_ours);
 
   Filesystem& filesystem() { return *filesystem_; }
   // A copy of it keeps others out of the store.

@@ -217,9 +217,11 @@ void Supervisor::OnServing() {
   }
   systemd_.Tell("READY=1");
   next_sign_ = served_since_;
+  const std::string& log = session_.options.log;
   if (report_.in_background()) {
-    const std::string& log = session_.options.log;
     LetGoOfTerminal(log.empty() ? session_.place.store + "/log" : log);
+  } else if (!log.empty()) {
+    LogTo(log);
   }
   report_.Ready();
 }
