@@ -108,7 +108,8 @@ struct cairn_ioc_snapshot_create {
 
 /*
  * Deletes the snapshot whose directory (MOUNTPOINT/.snapshots/NAME) the descriptor is of. Its space
- * comes back in the background. EBUSY: a member is open.
+ * comes back in the background. EBUSY: a member is open, or was until a moment ago: close(2)
+ * returns before the server hears of it.
  */
 struct cairn_ioc_snapshot_delete {
   __u32 version; /* in */

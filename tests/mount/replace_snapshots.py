@@ -130,8 +130,7 @@ def ioctls(mount, kills, live, place):
     check_folder(live, 1, "the rolled back volumes")
     check_folder(mount.path(".snapshots", kept, "vm"), 2, "what was kept")
     os.stat(mount.path(".snapshots", kept))
-    kills.during(IOCTL, lambda: tools.with_fd(mount.path(".snapshots", kept), tools.call, "delete"),
-                 place)
+    kills.during(IOCTL, lambda: tools.delete(mount.path(".snapshots", kept)), place)
     check(not os.path.exists(mount.path(".snapshots", kept)), "a deleted snapshot's name is there")
     check_equal(tools.names(mount), sorted(before + [name]), "snapshots after a deletion")
 
@@ -210,7 +209,7 @@ class Worker:
             return
         name = self.rng.choice(sorted(self.snapshots))
         self.expect(f"delete {name}", None,
-                    lambda: tools.with_fd(self.place(name), tools.call, "delete"))
+                    lambda: tools.delete(self.place(name)))
         del self.snapshots[name]
 
     def rollback(self):

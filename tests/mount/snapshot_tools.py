@@ -1,9 +1,11 @@
 """What the tests of snapshots share: the ioctls of fusefs/cairn_ioctl.h, and filled volumes."""
 import ctypes
+import errno
 import json
 import os
 import random
 import struct
+import time
 
 from checks import check, check_equal, file_hash, wait_until
 
@@ -65,6 +67,18 @@ def create(path, name, **more):
     answer = with_fd(path, call, "create", create_fields(name, **more))
     inode, created, members, held, existed = struct.unpack_from("<QqQQI", answer, 9872)
     return inode, created, members, held, existed
+
+
+def delete(path):
+    """By ioctl. Of a member that the test itself closed just now, the server may not know yet."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return with_fd(path, call, "delete")
+        except Refused as refusal:
+            if refusal.errno != errno.EBUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def clone(source, target):

@@ -5,6 +5,7 @@ import mmap
 import os
 import random
 import struct
+import subprocess
 import time
 
 import snapshot_tools as tools
@@ -234,14 +235,19 @@ def a_name_that_is_used_again_is_seen_at_once(bin_folder):
             tools.create(folder, "s")
             check_equal(file_hash(member), file_hash(folder + "/data.img"), "the member")
             tools.scribble(folder + "/data.img", rng, 4)
-            tools.with_fd(mount.path(".snapshots", "s"), tools.call, "delete")
-        fd = -1
+            tools.delete(mount.path(".snapshots", "s"))
         tools.create(folder, "s")
         fd = os.open(member, os.O_RDONLY)
         check_error("EBUSY", "deleting while a member is open", tools.with_fd,
                     mount.path(".snapshots", "s"), tools.call, "delete")
-        os.close(fd)
-        mount.cairn("snapshot", "delete", tools.place(mount, "s"))
+        done = mount.cairn("snapshot", "delete", tools.place(mount, "s"), ok=False)
+        check(done.returncode == 1 and "in use" in done.stderr, f"deleting it: {done.stderr!r}")
+        # The server hears of a close() after it has returned.
+        with subprocess.Popen([mount.cairn_program, "snapshot", "delete",
+                               tools.place(mount, "s")]) as command:
+            time.sleep(0.2)
+            os.close(fd)
+            check_equal(command.wait(60), 0, "deleting while the member is being closed")
 
 
 def listed_and_shown(bin_folder):
@@ -318,7 +324,7 @@ def hooks_run_around_the_instant(bin_folder):
         lines, _ = create("a", note, note, code=1)
         check_equal(lines, ["pre-a-", "post-a-failed"], "when the name is taken")
         begin = time.monotonic()
-        lines, done = create("c", f"{note}; sleep 600", note, "--hook-timeout", "0.5", code=1)
+        lines, done = create("c", f"{note}; sleep 600", note, "--hook-timeout", "5", code=1)
         check_equal(lines, ["pre-c-", "post-c-failed"], "when --pre hangs")
         check(time.monotonic() - begin < 300 and "--hook-timeout" in done.stderr, done.stderr)
         lines, _ = create("d", note, f"{note}; exit 4", code=1)

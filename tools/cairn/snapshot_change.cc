@@ -2,7 +2,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <iostream>
+#include <thread>
 
 #include "tools/cairn/member_sync.h"
 #include "tools/cairn/snapshot_place.h"
@@ -13,13 +16,23 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// close() returns before the server hears of it: whoever deletes the snapshot that was just read
+// must not be refused. Of the whole command, which comes after the close.
+constexpr std::chrono::seconds kCloseWait{2};
+constexpr std::chrono::milliseconds kCloseLookInterval{50};
+
 int RunDelete(const std::vector<std::string>& words, bool json) {
+  const auto deadline = std::chrono::steady_clock::now() + kCloseWait;
   Json deleted = Json::array();
   int result = kDone;
   for (const std::string& word : words) {
     std::string path;
     Outcome outcome = FindSnapshot(word, path);
     if (outcome.ok()) outcome = DeleteSnapshot(path);
+    while (outcome.error == EBUSY && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(kCloseLookInterval);
+      outcome = DeleteSnapshot(path);
+    }
     if (!outcome.ok()) {
       result = Fail(outcome.message);
       continue;
