@@ -146,8 +146,8 @@ def fsck(folder):
         lock.truncate(0)
         lock.write("mounted at /mnt/x by process 42")
         lock.flush()
-        expect(1, "fsck", store, err="mounted at /mnt/x by process 42")
-        expect(1, "fsck", store, err="cairn unmount")
+        done = expect(1, "fsck", store, err="mounted at /mnt/x by process 42")
+        check("cairn unmount" in done.stderr, f"no word of what to do: {done.stderr}")
 
     superblock = os.path.join(store, "superblock")
     with open(superblock, "r+b") as file:
