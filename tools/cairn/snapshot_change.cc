@@ -21,6 +21,14 @@ using Json = nlohmann::ordered_json;
 constexpr std::chrono::seconds kCloseWait{2};
 constexpr std::chrono::milliseconds kCloseLookInterval{50};
 
+Outcome DeleteOnceClosed(const std::string& path, std::chrono::steady_clock::time_point deadline) {
+  for (;;) {
+    Outcome outcome = DeleteSnapshot(path);
+    if (outcome.error != EBUSY || std::chrono::steady_clock::now() >= deadline) return outcome;
+    std::this_thread::sleep_for(kCloseLookInterval);
+  }
+}
+
 int RunDelete(const std::vector<std::string>& words, bool json) {
   const auto deadline = std::chrono::steady_clock::now() + kCloseWait;
   Json deleted = Json::array();
@@ -28,11 +36,7 @@ int RunDelete(const std::vector<std::string>& words, bool json) {
   for (const std::string& word : words) {
     std::string path;
     Outcome outcome = FindSnapshot(word, path);
-    if (outcome.ok()) outcome = DeleteSnapshot(path);
-    while (outcome.error == EBUSY && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::sleep_for(kCloseLookInterval);
-      outcome = DeleteSnapshot(path);
-    }
+    if (outcome.ok()) outcome = DeleteOnceClosed(path, deadline);
     if (!outcome.ok()) {
       result = Fail(outcome.message);
       continue;
